@@ -1,0 +1,1 @@
+"""What decides about captions, pure: words, revisions, policy, endpointing, transcript."""

@@ -1,0 +1,1 @@
+"""What everything else stands on: ids, clocks, errors, logging, owned tasks, bounded channels."""

@@ -1,0 +1,1 @@
+"""Every wire message and problem type. `messages` for sessions, `deepgram`, `problems`."""
