@@ -99,7 +99,7 @@ def _comment(text: object, indent: str) -> Iterator[str]:
     yield f"{indent} */"
 
 
-def _type(schema: JsonSchema) -> str:
+def _type(schema: object) -> str:
     match schema:
         case {"$ref": str(ref)}:
             return ref.rsplit("/", 1)[1]
@@ -113,7 +113,7 @@ def _type(schema: JsonSchema) -> str:
             return " | ".join(_type(option) for option in _schemas(options))
         case {"type": "null"}:
             return "null"
-        case {"type": "array", "items": dict(items)}:
+        case {"type": "array", "items": items}:
             inner = _type(items)
             return f"readonly ({inner})[]" if " " in inner else f"readonly {inner}[]"
         case {"type": str(kind)} if kind in _TS_SCALARS:
