@@ -28,6 +28,9 @@ class Settings(BaseSettings):
     """Models, transcripts and sockets live here."""
     api_key: SecretStr | None = None
     """A static key with every scope, for automation. At least 16 characters."""
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Further host names under which browsers reach the server, comma-separated: a reverse
+    proxy's public name, or the name of a site whose pages use it."""
     instance_id: str = Field(default_factory=lambda: new_id("i", 8))
     """Names this process in logs and metrics."""
 
@@ -50,12 +53,19 @@ class Settings(BaseSettings):
     ice_servers: Annotated[tuple[str, ...], NoDecode] = ()
     """STUN and TURN URLs, comma-separated; none by default. TURN: turn:user:password@host:port."""
 
+    transcript_retention_days: Annotated[float, Field(ge=0, le=3650)] = 7.0
+    """How long finished transcripts are kept on disk; 0 writes none."""
+    transcript_retention_files: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
+    """How many finished transcripts are kept; the oldest go first."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_style: Literal["console", "json"] = "console"
     shutdown_s: Annotated[float, Field(gt=0, le=600)] = 4.0
     """How long a stop waits for pending finals."""
 
-    @field_validator("inference_urls", "ice_interfaces", "ice_servers", mode="before")
+    @field_validator(
+        "allowed_hosts", "inference_urls", "ice_interfaces", "ice_servers", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

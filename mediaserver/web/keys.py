@@ -1,0 +1,36 @@
+"""What the application and a request carry, typed. `app.py` puts the application's parts in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    from mediaserver.kernel.clocks import Clock
+    from mediaserver.sessions.figures import Figures
+    from mediaserver.sessions.registry import Sessions
+    from mediaserver.sessions.transcripts import TranscriptStore
+    from mediaserver.settings import Settings
+    from mediaserver.web.health import Readiness
+    from mediaserver.web.metrics import HttpMetrics
+    from mediaserver.web.routing import MountedRoutes
+
+SETTINGS: web.AppKey[Settings] = web.AppKey("settings")
+CLOCK: web.AppKey[Clock] = web.AppKey("clock")
+SESSIONS: web.AppKey[Sessions] = web.AppKey("sessions")
+TRANSCRIPTS: web.AppKey[TranscriptStore] = web.AppKey("transcripts")
+READINESS: web.AppKey[Readiness] = web.AppKey("readiness")
+METRICS: web.AppKey[CollectorRegistry] = web.AppKey("metrics")
+HTTP_METRICS: web.AppKey[HttpMetrics] = web.AppKey("http_metrics")
+FIGURES: web.AppKey[Figures] = web.AppKey("figures")
+ROUTES: web.AppKey[MountedRoutes] = web.AppKey("routes")
+
+REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id")
+"""Names the request in logs, problems and the ``X-Request-ID`` header."""
+AUTHENTICATED: web.RequestKey[bool] = web.RequestKey("authenticated")
+"""True where the request carried the right key; false where none is needed."""
+STARTED: web.RequestKey[bool] = web.RequestKey("started")
+"""Set once the response's head is on its way, so that it can no longer become a problem."""

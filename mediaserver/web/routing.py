@@ -1,0 +1,131 @@
+"""The route registry: what is served, and what OpenAPI says about it, in one place.
+
+A resource's module has ``def routes() -> Routes``; `mount` adds all of them to the application.
+A route needs the API key unless it says `public`; `openapi.py` makes the document from the same
+entries, so that no route is undocumented.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from mediaserver.web import keys
+
+_VARIABLE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::[^{}]*(?:\{[^{}]*\}[^{}]*)*)?\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One query, path or header parameter."""
+
+    name: str
+    description: str
+    schema: Any = str
+    """Any type pydantic knows; `str` where it does not matter."""
+    place: Literal["query", "path", "header"] = "query"
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A request's or a response's body."""
+
+    description: str
+    content_type: str | None = None
+    """None: no body."""
+    schema: Any = str
+    """Any type pydantic knows; `bytes` for binary bodies."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """Names and descriptions of headers worth knowing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One method of one path."""
+
+    method: str
+    path: str
+    """As aiohttp takes it: ``/things/{id}`` or ``/files/{path:.+}``."""
+    handler: Handler
+    summary: str
+    tag: str
+    description: str = ""
+    public: bool = False
+    """Whether it is served without the API key."""
+    hidden: bool = False
+    """Left out of OpenAPI: pages and files for people."""
+    parameters: tuple[Parameter, ...] = ()
+    request: tuple[Content, ...] = ()
+    """The bodies that may be sent, one a content type."""
+    responses: Mapping[int, Content] = field(default_factory=dict)
+
+    @property
+    def template(self) -> str:
+        """The path as OpenAPI writes it, without patterns."""
+        return _VARIABLE.sub(r"{\1}", self.path)
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The names of the path's variables."""
+        return tuple(_VARIABLE.findall(self.path))
+
+
+class Routes:
+    """The routes of one resource, collected by its module."""
+
+    def __init__(self, tag: str) -> None:
+        self.tag = tag
+        self.entries: list[Route] = []
+        self.schemas: dict[str, Any] = {}
+
+    def add(
+        self, method: str, path: str, handler: Handler, *, summary: str, **more: Any
+    ) -> "Routes":
+        """Add a route; `more` are fields of `Route`. Returns self."""
+        self.entries.append(
+            Route(method=method, path=path, handler=handler, summary=summary, tag=self.tag, **more)
+        )
+        return self
+
+    def describe(self, name: str, schema: Any) -> "Routes":
+        """Name a type in OpenAPI that no HTTP body shows (WebSocket messages). Returns self."""
+        self.schemas[name] = schema
+        return self
+
+
+class MountedRoutes:
+    """All routes of an application."""
+
+    def __init__(self, tables: Iterable[Routes]) -> None:
+        tables = list(tables)
+        self.entries: tuple[Route, ...] = tuple(entry for t in tables for entry in t.entries)
+        self.schemas: dict[str, Any] = {n: s for t in tables for n, s in t.schemas.items()}
+        self._public = {(e.method, e.template) for e in self.entries if e.public}
+
+    def is_public(self, request: web.Request) -> bool:
+        """Whether what `request` asks for is served without the key.
+
+        OPTIONS always is: browsers send a preflight without credentials, and it changes nothing.
+        """
+        if request.method == "OPTIONS":
+            return True
+        resource = request.match_info.route.resource
+        if resource is None:
+            return False
+        method = "GET" if request.method == "HEAD" else request.method
+        return (method, resource.canonical) in self._public
+
+
+def mount(app: web.Application, tables: Iterable[Routes]) -> None:
+    """Add the routes of `tables` to `app`."""
+    mounted = MountedRoutes(tables)
+    app[keys.ROUTES] = mounted
+    for entry in mounted.entries:
+        if entry.method == "GET":
+            app.router.add_get(entry.path, entry.handler)  # answers HEAD too
+        else:
+            app.router.add_route(entry.method, entry.path, entry.handler)
