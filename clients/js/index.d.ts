@@ -1,0 +1,199 @@
+/** Types of mediaserver's client. The messages themselves are in types.d.ts. */
+
+import type {
+  AudioStarted,
+  Caption,
+  CaptionOptions,
+  Chat,
+  Finalized,
+  Metrics,
+  Problem,
+  ServerMessage,
+  SpeechStarted,
+  Status,
+  TrackEnded,
+  TrackStarted,
+  Welcome,
+  WordMessage,
+} from "./types.d.ts";
+import type { Environment } from "./environment.js";
+
+export type * from "./types.d.ts";
+export type { Environment };
+
+export type TranscriptFormat = "vtt" | "srt" | "txt" | "json";
+
+/** `connecting` only before the first welcome; `closed` does not come back without `connect()`. */
+export interface SessionState {
+  readonly state: "idle" | "connecting" | "open" | "reconnecting" | "closed";
+  /** Waits since the connection was last good. */
+  readonly attempt: number;
+  /** How long until the next attempt; null while one is being made, or none will be. */
+  readonly retryInS: number | null;
+  /** Why the connection was lost or refused; null when all is well or it was left on purpose. */
+  readonly problem: Problem | null;
+}
+
+/** Whether a stream of this member reaches the server. */
+export type PublishingState = "off" | "connecting" | "live";
+
+export interface BackoffOptions {
+  /** The longest first wait, in seconds. */
+  firstS?: number;
+  /** Growth from one wait to the next. */
+  factor?: number;
+  /** No wait is longer, except when the server asks for it. */
+  capS?: number;
+  /** In [0, 1). */
+  random?: () => number;
+}
+
+export interface SessionOptions {
+  room?: string | null;
+  /** What others see. */
+  name?: string;
+  /** Sent as a WebSocket subprotocol and as `X-API-Key`, never in a URL. */
+  apiKey?: string | null;
+  /** How this member's speech is captioned. */
+  options?: CaptionOptions;
+  /** Whether to come back after a lost connection; true if not given. */
+  reconnect?: boolean;
+  backoff?: BackoffOptions;
+  /** Merged into the RTCPeerConnection's configuration. */
+  rtcConfiguration?: RTCConfiguration;
+  /** How many captions are kept; 20 000 if not given. */
+  captionLimit?: number;
+  /** Other timers, sockets and the like, for tests and for Node. */
+  environment?: Partial<Environment>;
+}
+
+/** A caption with its place on the wall clock. */
+export interface CaptionEntry {
+  readonly caption: Caption;
+  /** Unix seconds, reckoned from when captions arrive; it never changes. */
+  readonly startedAt: number;
+}
+
+export interface CaptionChange {
+  /** `removed`: it turned out to be no speech. */
+  readonly kind: "added" | "changed" | "removed";
+  readonly entry: CaptionEntry;
+  /** Where it is (or was) in `CaptionStore.entries`. */
+  readonly index: number;
+  /** The words that became final with this change. */
+  readonly newlyFinal: readonly WordMessage[];
+}
+
+/** What `on` can be told to listen for. */
+export interface SessionEvents {
+  state: SessionState;
+  publishing: { readonly state: PublishingState; readonly problem: Problem | null };
+  /** A caption that is new or has changed; it replaces an earlier one of the same `caption_id`. */
+  caption: Caption;
+  /** The same with its place in the list, and removals. */
+  captions: CaptionChange;
+  chat: Chat;
+  metrics: Metrics;
+  status: Status;
+  /** Round trip of a ping over the WebSocket, in milliseconds. */
+  roundtrip: number;
+  /** The server refused a message; the session goes on unless `state` says otherwise. */
+  error: { readonly error: ProblemError; readonly inReplyTo: string | null };
+  welcome: Welcome;
+  "track.started": TrackStarted;
+  "track.ended": TrackEnded;
+  "speech.started": SpeechStarted;
+  "audio.started": AudioStarted;
+  finalized: Finalized;
+}
+
+export class ProblemError extends Error {
+  constructor(problem: Problem);
+  readonly problem: Problem;
+  /** Stable, for programs. */
+  get code(): string;
+  get retryable(): boolean;
+}
+
+export class Backoff {
+  constructor(options?: BackoffOptions);
+  /** How many waits were handed out since the last `reset`. */
+  get attempt(): number;
+  /** The next wait in seconds, at least what the server asked for. */
+  next(atLeastS?: number): number;
+  reset(): void;
+}
+
+export class CaptionStore {
+  constructor(options?: { limit?: number });
+  /** In the order in which they were begun. */
+  get entries(): readonly CaptionEntry[];
+  /** How many were let go to keep within the limit. */
+  get dropped(): number;
+  get(captionId: string): CaptionEntry | undefined;
+  /** When media time 0 of a track was (Unix seconds), as well as its captions tell. */
+  originOf(trackId: string): number | undefined;
+  /** Takes a message; null when it is old or known already. */
+  apply(caption: Caption, receivedAt: number): CaptionChange | null;
+  clear(): void;
+}
+
+export class MediaSession {
+  /** `url` of `/ws`: ws:, wss:, http:, https:, or relative to the page. */
+  constructor(url: string | URL, options?: SessionOptions);
+  /** Makes a session and resolves when the server has welcomed it. */
+  static connect(url: string | URL, options?: SessionOptions): Promise<MediaSession>;
+
+  readonly url: string;
+  room: string | null;
+  name: string;
+  apiKey: string | null;
+  options: CaptionOptions;
+  readonly captions: CaptionStore;
+  readonly welcome: Welcome | null;
+  /** A reconnect begins a new session on the server; these are all of them, oldest first. */
+  readonly sessionIds: readonly string[];
+  get state(): SessionState;
+  get publishing(): PublishingState;
+
+  on<Type extends keyof SessionEvents>(
+    type: Type,
+    listener: (event: SessionEvents[Type]) => void,
+  ): () => void;
+  off<Type extends keyof SessionEvents>(
+    type: Type,
+    listener: (event: SessionEvents[Type]) => void,
+  ): void;
+
+  /** Rejects with ProblemError when trying again cannot help. */
+  connect(): Promise<Welcome>;
+  /** Does not wait any longer for the next attempt. */
+  retryNow(): void;
+  /** Sends the stream's first audio and video track, again after each reconnect. */
+  publish(stream: MediaStream): Promise<void>;
+  /** Ends publishing, after what was said so far has become final. */
+  unpublish(): Promise<void>;
+  /** Changes how this member is captioned, from the next utterance on. */
+  configure(options: CaptionOptions): void;
+  /** Resolves when everything said so far is final. */
+  finalize(): Promise<void>;
+  /** Returns the id that comes back as `client_id` of `chat`. */
+  sendChat(text: string): string;
+  /** Leaves in good order: pending finals arrive first. */
+  leave(): Promise<void>;
+  /** Leaves at once. */
+  close(): void;
+  /** The server's transcript of a session, the newest if not told otherwise. */
+  fetchTranscript(format: TranscriptFormat, options?: { sessionId?: string }): Promise<string>;
+  transcriptUrl(format: TranscriptFormat, sessionId: string): string;
+}
+
+export const TRANSCRIPT_FORMATS: readonly TranscriptFormat[];
+/** Writes the finals in `store` as a transcript, without the server. */
+export function formatTranscript(store: CaptionStore, format: TranscriptFormat): string;
+
+/** Whisper's languages: code to English name. */
+export const LANGUAGES: Readonly<Record<string, string>>;
+export function languageName(code: string): string;
+
+export type { ServerMessage };

@@ -1,0 +1,8 @@
+/** mediaserver's client: sessions, captions, transcripts. See README.md and index.d.ts. */
+
+export { Backoff } from "./backoff.js";
+export { CaptionStore } from "./captions.js";
+export { LANGUAGES, languageName } from "./languages.js";
+export { ProblemError } from "./problems.js";
+export { MediaSession } from "./session.js";
+export { formatTranscript, TRANSCRIPT_FORMATS } from "./transcript.js";

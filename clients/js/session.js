@@ -1,0 +1,388 @@
+/** A member's session in a room: connect, publish, captions, chat; it comes back by itself. */
+
+import { Backoff } from "./backoff.js";
+import { CaptionStore } from "./captions.js";
+import { Connection } from "./connection.js";
+import { Emitter } from "./emitter.js";
+import { standardEnvironment } from "./environment.js";
+import { Peer } from "./peer.js";
+import { ProblemError, problem, problemOfResponse } from "./problems.js";
+import { Publisher } from "./publisher.js";
+
+/**
+ * @typedef {import("./types.d.ts").Problem} Problem
+ * @typedef {import("./types.d.ts").ServerMessage} ServerMessage
+ * @typedef {import("./types.d.ts").ClientMessage} ClientMessage
+ * @typedef {import("./types.d.ts").CaptionOptions} CaptionOptions
+ * @typedef {import("./index.d.ts").SessionState} SessionState
+ */
+
+const STABLE_MS = 5000;
+const LEAVE_TIMEOUT_MS = 5000;
+const IN_FLIGHT_MS = 250;
+const FINALIZE_TIMEOUT_MS = 10_000;
+const TRANSCRIPT_TIMEOUT_MS = 15_000;
+const REMEMBERED_CHATS = 500;
+
+export class MediaSession extends Emitter {
+  /** Every caption of the room since the first connect, merged. */
+  captions;
+  /** The newest welcome; null before the first. @type {import("./types.d.ts").Welcome | null} */
+  welcome = null;
+  /** The ids of all sessions so far: a reconnect begins a new one. @type {string[]} */
+  sessionIds = [];
+
+  /** @type {Connection | null} */
+  #connection = null;
+  /** @type {SessionState} */
+  #state = { state: "idle", attempt: 0, retryInS: null, problem: null };
+  /** @type {Promise<void> | null} */
+  #running = null;
+  #stopped = false;
+  #wake = () => {};
+  /** @type {number | null} */
+  #openedAt = null;
+  #stopWatching = () => {};
+  #publisher;
+  #chats = new Set();
+  #lastMetricsAt = 0;
+  #chatCount = 0;
+  /** @type {{resolve: (welcome: any) => void, reject: (error: Error) => void}[]} */
+  #connectWaiters = [];
+
+  /**
+   * @param {string | URL} url of `/ws`, as ws:, wss:, http: or https:, or relative to the page
+   * @param {import("./index.d.ts").SessionOptions} [options]
+   */
+  constructor(url, options = {}) {
+    super();
+    this.url = webSocketUrl(url);
+    this.room = options.room ?? null;
+    this.name = options.name ?? "";
+    this.apiKey = options.apiKey ?? null;
+    /** @type {CaptionOptions} */
+    this.options = options.options ?? {};
+    this.reconnect = options.reconnect ?? true;
+    this.rtcConfiguration = options.rtcConfiguration ?? {};
+    this.environment = standardEnvironment(options.environment);
+    this.captions = new CaptionStore({ limit: options.captionLimit });
+    this.backoff = new Backoff({ random: this.environment.random, ...options.backoff });
+    this.#publisher = new Publisher(this.environment, (state, reason) =>
+      this.emit("publishing", { state, problem: reason }),
+    );
+  }
+
+  /**
+   * Makes a session and resolves when the server has welcomed it.
+   * @param {string | URL} url
+   * @param {import("./index.d.ts").SessionOptions} [options]
+   */
+  static async connect(url, options) {
+    const session = new MediaSession(url, options);
+    await session.connect();
+    return session;
+  }
+
+  get state() {
+    return this.#state;
+  }
+
+  get publishing() {
+    return this.#publisher.state;
+  }
+
+  /** Resolves with the welcome. Rejects with ProblemError when trying again cannot help. */
+  connect() {
+    if (this.#state.state === "open") return Promise.resolve(this.welcome);
+    const welcomed = new Promise((resolve, reject) =>
+      this.#connectWaiters.push({ resolve, reject }),
+    );
+    if (!this.#running) {
+      this.#stopped = false;
+      this.backoff.reset();
+      this.#stopWatching = this.environment.watchWake(() => this.#awake());
+      this.#running = this.#run().finally(() => (this.#running = null));
+    }
+    return welcomed;
+  }
+
+  /** Does not wait any longer for the next attempt. */
+  retryNow() {
+    this.#wake();
+  }
+
+  /**
+   * Sends the stream's first audio and first video track; resolves when media flows. After a
+   * lost connection it is published again. The stream stays the caller's: stop its tracks yourself.
+   * @param {MediaStream} stream
+   */
+  publish(stream) {
+    return this.#publisher.publish(stream);
+  }
+
+  /** Ends publishing, after what was said so far has become final. */
+  async unpublish() {
+    try {
+      if (this.publishing === "live") {
+        await this.#publisher.silence();
+        await this.#pause(IN_FLIGHT_MS); // the last packets are still on their way
+        await this.finalize();
+      }
+    } catch (error) {
+      if (!(error instanceof ProblemError)) throw error; // the finals will come without it
+    } finally {
+      this.#publisher.stop();
+    }
+  }
+
+  /** Changes how this member is captioned, from the next utterance on. */
+  configure(/** @type {CaptionOptions} */ options) {
+    this.options = { ...this.options, ...options };
+    this.#connection?.send({ type: "configure", options: this.options });
+  }
+
+  /** Resolves when everything said so far is final. */
+  async finalize() {
+    this.#send({ type: "finalize" });
+    await this.#next("finalized", FINALIZE_TIMEOUT_MS);
+  }
+
+  /** Says something to the room; returns the id that comes back as `client_id` in `chat`. */
+  sendChat(/** @type {string} */ text) {
+    const id = `c${(this.#chatCount += 1)}-${Math.floor(this.environment.random() * 1e9)}`;
+    this.#send({ type: "chat.send", text, id });
+    return id;
+  }
+
+  /** Leaves in good order: pending finals arrive first (at most some seconds). */
+  async leave() {
+    const connection = this.#connection;
+    this.#stopped = true;
+    if (connection?.send({ type: "leave" })) {
+      const { environment } = this;
+      await new Promise((resolve) => {
+        const timer = environment.setTimeout(() => resolve(null), LEAVE_TIMEOUT_MS);
+        connection.closed.then(() => {
+          environment.clearTimeout(timer);
+          resolve(null);
+        });
+      });
+    }
+    this.close();
+    await this.#running;
+  }
+
+  /** Leaves at once, without waiting. */
+  close() {
+    this.#stopped = true;
+    this.#connection?.send({ type: "leave" });
+    this.#publisher.stop();
+    this.#connection?.abort(LEFT);
+    this.#wake();
+  }
+
+  /**
+   * Returns the server's transcript of one session (the newest, if not told otherwise).
+   * @param {import("./index.d.ts").TranscriptFormat} format
+   * @param {{sessionId?: string}} [options]
+   */
+  async fetchTranscript(format, { sessionId = this.welcome?.session_id } = {}) {
+    if (!sessionId) throw new ProblemError(NOT_CONNECTED);
+    const response = await this.environment.fetch(this.transcriptUrl(format, sessionId), {
+      headers: this.apiKey ? { "X-API-Key": this.apiKey } : {},
+      signal: AbortSignal.timeout(TRANSCRIPT_TIMEOUT_MS),
+    });
+    const found = await problemOfResponse(response);
+    if (found) throw new ProblemError(found);
+    return response.text();
+  }
+
+  transcriptUrl(/** @type {string} */ format, /** @type {string} */ sessionId) {
+    const base = this.url.replace(/^ws/, "http");
+    return new URL(`api/v1/sessions/${encodeURIComponent(sessionId)}/transcript.${format}`, base)
+      .href;
+  }
+
+  async #run() {
+    this.#setState("connecting", null, null);
+    /** @type {Problem | null} */
+    let reason = null;
+    while (!this.#stopped) {
+      reason = await this.#oneConnection();
+      if (this.#stopped || !this.reconnect || !reason.retryable) break;
+      if (this.#wasStable()) this.backoff.reset();
+      const waitS = this.backoff.next(reason.retry_after_s ?? 0);
+      this.#setState("reconnecting", waitS, reason);
+      await this.#sleep(waitS * 1000);
+      if (!this.#stopped) this.#setState("reconnecting", null, reason);
+    }
+    this.#stopWatching();
+    this.#publisher.stop(this.#stopped ? null : reason);
+    const left = this.#stopped || reason === LEFT;
+    this.#setState("closed", null, left ? null : reason);
+    const error = new ProblemError(reason ?? LEFT);
+    for (const { reject } of this.#connectWaiters.splice(0)) reject(error);
+  }
+
+  /** Resolves with the reason when the connection is over. */
+  async #oneConnection() {
+    this.#openedAt = null;
+    const connection = new Connection({
+      url: this.#urlWithQuery(),
+      apiKey: this.apiKey,
+      environment: this.environment,
+      onMessage: (message) => this.#receive(message),
+      onRoundTrip: (ms) => this.emit("roundtrip", ms),
+    });
+    this.#connection = connection;
+    const reason = await connection.closed;
+    this.#connection = null;
+    if (this.#openedAt !== null) this.#publisher.detach();
+    return reason;
+  }
+
+  #wasStable() {
+    return this.#openedAt !== null && this.environment.now() - this.#openedAt > STABLE_MS;
+  }
+
+  #urlWithQuery() {
+    const url = new URL(this.url);
+    if (this.room) url.searchParams.set("room", this.room);
+    if (this.name) url.searchParams.set("name", this.name);
+    return url.href;
+  }
+
+  #receive(/** @type {ServerMessage} */ message) {
+    switch (message.type) {
+      case "welcome":
+        return this.#welcomed(message);
+      case "answer":
+        return this.#publisher.answered(message.sdp);
+      case "caption":
+        return this.#caption(message);
+      case "chat":
+        return this.#chat(message);
+      case "metrics":
+        if (message.at <= this.#lastMetricsAt) return;
+        this.#lastMetricsAt = message.at;
+        break;
+      case "error":
+        if (message.in_reply_to === "offer") this.#publisher.refused(message.problem);
+        this.emit("error", {
+          error: new ProblemError(message.problem),
+          inReplyTo: message.in_reply_to,
+        });
+        return;
+    }
+    this.emit(message.type, message); // a type that is not known yet is passed on as well
+  }
+
+  #welcomed(/** @type {import("./types.d.ts").Welcome} */ welcome) {
+    this.welcome = welcome;
+    this.sessionIds.push(welcome.session_id);
+    this.#openedAt = this.environment.now();
+    this.#setState("open", null, null);
+    this.emit("welcome", welcome);
+    for (const { resolve } of this.#connectWaiters.splice(0)) resolve(welcome);
+    this.#publisher.attach(() => this.#makePeer(welcome));
+  }
+
+  #makePeer(/** @type {import("./types.d.ts").Welcome} */ welcome) {
+    const iceServers = (welcome.ice_servers ?? []).map(({ urls, username, credential }) => ({
+      urls: [...urls],
+      ...(username ? { username } : {}),
+      ...(credential ? { credential } : {}),
+    }));
+    return new Peer({
+      environment: this.environment,
+      configuration: { iceServers, ...this.rtcConfiguration },
+      captionOptions: () => this.options,
+      send: (message) => this.#connection?.send(message),
+      onMessage: (message) => this.#receive(message),
+      onLost: () => {},
+    });
+  }
+
+  #caption(/** @type {import("./types.d.ts").Caption} */ message) {
+    const change = this.captions.apply(message, this.environment.wallTime());
+    if (!change) return;
+    this.emit("captions", change);
+    if (change.kind !== "removed") this.emit("caption", change.entry.caption);
+  }
+
+  #chat(/** @type {import("./types.d.ts").Chat} */ message) {
+    if (this.#chats.has(message.id)) return;
+    this.#chats.add(message.id);
+    if (this.#chats.size > REMEMBERED_CHATS) {
+      this.#chats.delete(this.#chats.values().next().value);
+    }
+    this.emit("chat", message);
+  }
+
+  #send(/** @type {ClientMessage} */ message) {
+    if (!this.#connection?.send(message)) throw new ProblemError(NOT_CONNECTED);
+  }
+
+  /** Resolves with the next event of `type`; rejects when it does not come. */
+  #next(/** @type {string} */ type, /** @type {number} */ timeoutMs) {
+    const { environment } = this;
+    return new Promise((resolve, reject) => {
+      const offs = [
+        this.on(type, (event) => settle(() => resolve(event))),
+        this.on("state", () => settle(() => reject(new ProblemError(NOT_CONNECTED)))),
+      ];
+      const timer = environment.setTimeout(
+        () => settle(() => reject(new ProblemError(TIMED_OUT))),
+        timeoutMs,
+      );
+      const settle = (/** @type {() => void} */ action) => {
+        environment.clearTimeout(timer);
+        for (const off of offs) off();
+        action();
+      };
+    });
+  }
+
+  /** @returns {Promise<void>} */
+  #pause(/** @type {number} */ ms) {
+    return new Promise((resolve) => this.environment.setTimeout(resolve, ms));
+  }
+
+  /** As `#pause`, but `#wake` ends it. @returns {Promise<void>} */
+  #sleep(/** @type {number} */ ms) {
+    return new Promise((resolve) => {
+      const timer = this.environment.setTimeout(resolve, ms);
+      this.#wake = () => {
+        this.environment.clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  #awake() {
+    this.#wake();
+    this.#connection?.check();
+  }
+
+  #setState(
+    /** @type {SessionState["state"]} */ state,
+    /** @type {number | null} */ retryInS,
+    /** @type {Problem | null} */ reason,
+  ) {
+    this.#state = { state, attempt: this.backoff.attempt, retryInS, problem: reason };
+    this.emit("state", this.#state);
+  }
+}
+
+const LEFT = problem("left", "Left", "The session was left.");
+const NOT_CONNECTED = problem("not_connected", "Not connected", "There is no connection now.", {
+  retryable: true,
+});
+const TIMED_OUT = problem("timeout", "No answer", "The server did not answer in time.", {
+  retryable: true,
+});
+
+function webSocketUrl(/** @type {string | URL} */ url) {
+  const base = typeof document === "undefined" ? undefined : document.baseURI;
+  return new URL(url, base).href.replace(/^http/, "ws");
+}
