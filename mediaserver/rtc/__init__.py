@@ -1,0 +1,1 @@
+"""Peers, ingest, data channels, WHIP: all that touches aiortc and PyAV."""
