@@ -1,5 +1,7 @@
 """What a caption stream tells: from the worker to the app, and from a track to its listeners."""
 
+import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +16,20 @@ class Word:
     end_s: float
     probability: float
     """0 to 1."""
+
+
+def join_words(texts: Iterable[str]) -> str:
+    """Join words as their script does: with spaces, but none between two wide (CJK) characters."""
+    joined = ""
+    for text in texts:
+        if joined and text and not (_wide(joined[-1]) and _wide(text[0])):
+            joined += " "
+        joined += text
+    return joined
+
+
+def _wide(character: str) -> bool:
+    return unicodedata.east_asian_width(character) in ("W", "F")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +62,9 @@ class Revision:
     """All audio before this is covered by finals or held no speech: it is needed no more."""
     end_s: float = 0.0
     """How far into the audio this revision has heard."""
+    endpoint: bool = False
+    """Complete because the speaker paused, or because finals were asked for; an utterance that
+    merely grew long is completed at a sentence's end without it."""
 
     @property
     def words(self) -> tuple[Word, ...]:
@@ -55,7 +74,7 @@ class Revision:
     @property
     def text(self) -> str:
         """All words as text."""
-        return " ".join(word.text for word in self.words)
+        return join_words(word.text for word in self.words)
 
     @property
     def new_words(self) -> tuple[Word, ...]:

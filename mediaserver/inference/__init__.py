@@ -1,0 +1,1 @@
+"""Speech workers: the gRPC contract (`rpc`), the worker process, and the client the app uses."""

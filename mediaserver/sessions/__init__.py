@@ -1,0 +1,1 @@
+"""Live sessions: a member, its tracks, and what it is sent."""

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from mediaserver.kernel.clocks import Clock
+    from mediaserver.protocol.messages import IceServer
+    from mediaserver.rtc.containers import DecoderPool
+    from mediaserver.rtc.peer import Peers
     from mediaserver.sessions.figures import Figures
     from mediaserver.sessions.registry import Sessions
     from mediaserver.sessions.transcripts import TranscriptStore
@@ -22,6 +25,9 @@ SETTINGS: web.AppKey[Settings] = web.AppKey("settings")
 CLOCK: web.AppKey[Clock] = web.AppKey("clock")
 SESSIONS: web.AppKey[Sessions] = web.AppKey("sessions")
 TRANSCRIPTS: web.AppKey[TranscriptStore] = web.AppKey("transcripts")
+PEERS: web.AppKey[Peers] = web.AppKey("peers")
+DECODERS: web.AppKey[DecoderPool] = web.AppKey("decoders")
+ICE_SERVERS: web.AppKey[tuple[IceServer, ...]] = web.AppKey("ice_servers")
 READINESS: web.AppKey[Readiness] = web.AppKey("readiness")
 METRICS: web.AppKey[CollectorRegistry] = web.AppKey("metrics")
 HTTP_METRICS: web.AppKey[HttpMetrics] = web.AppKey("http_metrics")

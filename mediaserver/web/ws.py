@@ -47,6 +47,7 @@ class MemberConnection:
         self._peer: PeerPublisher | None = None
         self._early_candidates: list[m.Candidate] = []
         self._closing: tuple[int, str] | None = None
+        self._writing: asyncio.Task[None] | None = None
         room, name = room_and_name(request)
         self.session: Session = app[keys.SESSIONS].open(
             kind="ws", room=room, name=name, deliver=self.deliver
@@ -113,7 +114,7 @@ class MemberConnection:
     async def run(self) -> None:
         """Serve the member until it leaves, is lost, or is sent away."""
         self._tell(self._welcome())
-        self._scope.spawn("write", self._write())
+        self._writing = self._scope.spawn("write", self._write())
         self._scope.spawn("measure", self._measure())
         reason = "lost"
         try:
@@ -199,9 +200,7 @@ class MemberConnection:
                 raise BadInput("50 candidates came before any offer")
             self._early_candidates.append(message)
             return
-        await self._peer.add_candidate(
-            message.candidate, message.sdp_mid, message.sdp_mline_index
-        )
+        await self._peer.add_candidate(message.candidate, message.sdp_mid, message.sdp_mline_index)
 
     async def _audio_start(self, message: m.AudioStart) -> None:
         if self._audio is not None:
@@ -288,9 +287,8 @@ class MemberConnection:
             await self.session.close(reason, CLOSE_TIMEOUT_S)
             if not lost and not self._socket.closed:
                 self._outbox.close()
-                async with asyncio.timeout(SEND_TIMEOUT_S):
-                    while len(self._outbox):
-                        await asyncio.sleep(0.02)
+                if self._writing is not None:
+                    await asyncio.wait_for(self._writing, SEND_TIMEOUT_S)
         except TimeoutError:
             log.warning("member.goodbye_timeout", session_id=self.session.id)
         finally:
@@ -345,5 +343,3 @@ def routes() -> Routes:
         ),
         responses={101: Content("The WebSocket is open")},
     )
-
-

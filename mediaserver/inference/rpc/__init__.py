@@ -1,0 +1,1 @@
+"""The gRPC contract, generated from speech.proto by `make proto`."""

@@ -304,12 +304,14 @@ class Revision(_message.Message):
     LANGUAGE_FIELD_NUMBER: _builtins.int
     SETTLED_S_FIELD_NUMBER: _builtins.int
     END_S_FIELD_NUMBER: _builtins.int
+    ENDPOINT_FIELD_NUMBER: _builtins.int
     utterance: _builtins.int
     complete: _builtins.bool
     start_s: _builtins.float
     language: _builtins.str
     settled_s: _builtins.float
     end_s: _builtins.float
+    endpoint: _builtins.bool
     @_builtins.property
     def newly_final(self) -> _containers.RepeatedCompositeFieldContainer[Global___Word]:
         """final since the previous revision of this utterance"""
@@ -327,10 +329,11 @@ class Revision(_message.Message):
         language: _builtins.str = ...,
         settled_s: _builtins.float = ...,
         end_s: _builtins.float = ...,
+        endpoint: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "end_s", b"end_s", "language", b"language", "newly_final", b"newly_final", "settled_s", b"settled_s", "start_s", b"start_s", "tentative", b"tentative", "utterance", b"utterance"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "end_s", b"end_s", "endpoint", b"endpoint", "language", b"language", "newly_final", b"newly_final", "settled_s", b"settled_s", "start_s", b"start_s", "tentative", b"tentative", "utterance", b"utterance"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

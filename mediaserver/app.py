@@ -1,0 +1,165 @@
+"""The composition root: settings in, a running server out. Only here all parts meet."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Mapping
+
+from aiohttp import web
+
+from mediaserver.inference.client import SpeechClient
+from mediaserver.inference.supervisor import LocalWorkerConfig, Supervisor
+from mediaserver.kernel.clocks import SystemClock
+from mediaserver.kernel.logging import get_logger
+from mediaserver.protocol.health import PartState
+from mediaserver.protocol.messages import IceServer
+from mediaserver.rooms.room import Rooms
+from mediaserver.rtc.containers import DecoderPool
+from mediaserver.rtc.peer import Peers, RtcConfig
+from mediaserver.sessions.figures import Figures
+from mediaserver.sessions.registry import Sessions
+from mediaserver.sessions.transcripts import TranscriptStore
+from mediaserver.settings import Settings
+from mediaserver.web import health, keys, listen, metrics, openapi, static, transcripts, whip, ws
+from mediaserver.web.application import new_application
+from mediaserver.web.routing import mount
+
+log = get_logger(__name__)
+
+
+def build_app(settings: Settings) -> web.Application:
+    """Compose the application. Workers and the rest start and stop with it."""
+    settings.check()
+    app = new_application(settings)
+    clock = SystemClock()
+    figures = Figures(app[keys.METRICS])
+    client = SpeechClient()
+    store = TranscriptStore(settings.data_dir / "transcripts", settings, clock)
+    app[keys.CLOCK] = clock
+    app[keys.FIGURES] = figures
+    app[keys.TRANSCRIPTS] = store
+    app[keys.DECODERS] = DecoderPool()
+    app[keys.ICE_SERVERS] = ice_servers(settings.ice_servers)
+    app[keys.PEERS] = Peers(rtc_config(settings))
+    app[keys.SESSIONS] = Sessions(
+        client, Rooms(), store, clock, figures, max_sessions=settings.max_streams
+    )
+    mount(
+        app,
+        (
+            health.routes(),
+            metrics.routes(),
+            openapi.routes(),
+            static.routes(),
+            transcripts.routes(),
+            listen.routes(),
+            whip.routes(),
+            ws.routes(),
+        ),
+    )
+
+    async def readiness() -> Mapping[str, PartState]:
+        sessions = app[keys.SESSIONS]
+        return {
+            "speech": PartState(
+                ready=client.ready,
+                detail="" if client.ready else "no speech worker answers yet",
+            ),
+            "server": PartState(
+                ready=not sessions.draining, detail="stopping" if sessions.draining else ""
+            ),
+        }
+
+    app[keys.READINESS] = readiness
+    app.cleanup_ctx.append(lambda app: _run_parts(app, settings, client))
+    app.on_shutdown.append(_drain)
+    return app
+
+
+async def _run_parts(
+    app: web.Application, settings: Settings, client: SpeechClient
+) -> AsyncIterator[None]:
+    figures = app[keys.FIGURES]
+    supervisor: Supervisor | None = None
+    urls = settings.inference_urls
+    if not urls:
+        supervisor = Supervisor(
+            LocalWorkerConfig(
+                count=settings.workers,
+                model=settings.speech_model,
+                data_dir=settings.data_dir,
+                device=settings.device,
+                threads=settings.worker_threads,
+                log_level=settings.log_level,
+                log_style=settings.log_style,
+            ),
+            on_restart=figures.worker_restarted,
+        )
+        urls = supervisor.urls
+        supervisor.start()
+        client.on_dead = supervisor.replace
+    for url in urls:
+        client.add(url)
+    yield
+    await client.aclose()
+    if supervisor is not None:
+        await supervisor.aclose()
+    app[keys.DECODERS].close()
+
+
+async def _drain(app: web.Application) -> None:
+    """End all sessions with their pending finals, then the peers."""
+    settings = app[keys.SETTINGS]
+    await app[keys.SESSIONS].aclose(settings.shutdown_s)
+    await app[keys.PEERS].aclose()
+
+
+def rtc_config(settings: Settings) -> RtcConfig:
+    """What the peers are told of the settings."""
+    return RtcConfig(
+        ice_interfaces=settings.ice_interfaces,
+        ice_servers=ice_servers(settings.ice_servers),
+        include_loopback=settings.on_loopback,
+    )
+
+
+def ice_servers(urls: tuple[str, ...]) -> tuple[IceServer, ...]:
+    """Read STUN and TURN URLs; credentials are taken out of ``turn:user:password@host``."""
+    servers = []
+    for url in urls:
+        scheme, _, rest = url.partition(":")
+        account, at, host = rest.rpartition("@")
+        user, _, password = account.partition(":")
+        servers.append(
+            IceServer(urls=(f"{scheme}:{host}",), username=user, credential=password)
+            if at
+            else IceServer(urls=(url,))
+        )
+    return tuple(servers)
+
+
+async def serve(settings: Settings) -> int:
+    """Serve until SIGINT or SIGTERM; return the exit code."""
+    app = build_app(settings)
+    runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=1.0)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(NotImplementedError):
+            loop.add_signal_handler(number, stop.set)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, settings.host, settings.port)
+        await site.start()
+        print(f"mediaserver is at {site_url(runner)}", flush=True)
+        await stop.wait()
+        log.info("server.stopping")
+    finally:
+        await runner.cleanup()
+    return 0
+
+
+def site_url(runner: web.AppRunner) -> str:
+    """Where the server listens."""
+    host, port = runner.addresses[0][:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,175 @@
+"""When a recognised word may be called final. Pure.
+
+Each decode of the live window gives the words that follow the final ones. A word becomes final,
+from left to right, on the first of:
+
+- agreement: the decode before said the same word at the same place (LocalAgreement-2, Polák et
+  al. 2022), and the word ends `agreed_hold_s` before the end of what was heard;
+- evidence: the model is sure of it and of what follows, and it ends `sure_hold_s` before the end
+  (so one decode is enough);
+- pressure: the live window is about to outgrow its bound;
+- completion: the utterance is over.
+
+The last word of a hypothesis never becomes final before completion: a word cut by the window's
+end and its punctuation are known only when something follows.
+"""
+
+import re
+from dataclasses import dataclass, field
+
+from mediaserver.captions.events import Word
+
+_KEEP = re.compile(r"[^\w']+")
+
+
+@dataclass(frozen=True, slots=True)
+class HeardWord:
+    """A word of a hypothesis, with the tokens that spell it."""
+
+    word: Word
+    tokens: tuple[int, ...]
+
+    @property
+    def key(self) -> str:
+        """What is compared: case and punctuation do not count."""
+        text = self.word.text.casefold()
+        return _KEEP.sub("", text) or text
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyParameters:
+    """Tuned by benchmarks (docs/speech-engine.md)."""
+
+    agreed_hold_s: float = 0.3
+    sure_hold_s: float = 0.8
+    sure_probability: float = 0.7
+    max_live_s: float = 6.0
+    """Uncommitted audio beyond this is committed, all but the last two words."""
+    show_hold_s: float = 0.1
+    """A tentative last word that ends nearer to the end of what was heard is not shown."""
+    no_speech_probability: float = 0.6
+    weak_probability: float = 0.35
+    """With no_speech above its limit, hypotheses weaker than this on average are not words."""
+
+
+@dataclass(slots=True)
+class UtterancePolicy:
+    """The words of one utterance: `final` only grows, `tentative` is replaced at each decode."""
+
+    parameters: PolicyParameters = field(default_factory=PolicyParameters)
+    final: list[HeardWord] = field(default_factory=list)
+    tentative: tuple[HeardWord, ...] = ()
+    _before: tuple[HeardWord, ...] = ()
+
+    @property
+    def final_end_s(self) -> float | None:
+        """End of the last final word."""
+        return self.final[-1].word.end_s if self.final else None
+
+    def update(
+        self, heard: tuple[HeardWord, ...], heard_s: float, *, complete: bool, live_s: float = 0.0
+    ) -> int:
+        """Take a new hypothesis of what follows the final words; return how many became final.
+
+        `heard_s` is the end of the audio that the decode saw, `live_s` how much of it no final
+        word covers.
+        """
+        words = without_loops(without_echo(self.final, heard))
+        count = len(words) if complete else self._committable(words, heard_s, live_s)
+        self.final.extend(_in_order(words[:count], self.final_end_s))
+        rest = words[count:]
+        self._before = rest
+        self.tentative = self._shown(rest, heard_s)
+        return count
+
+    def complete_as_shown(self) -> int:
+        """Make what is left of the last hypothesis final; return how many words that were."""
+        rest = self._before
+        self.final.extend(_in_order(rest, self.final_end_s))
+        self._before = self.tentative = ()
+        return len(rest)
+
+    def adopt(self, before: "UtterancePolicy") -> None:
+        """Go on with what another utterance had not made final."""
+        self._before, self.tentative = before._before, before.tentative
+        before._before = before.tentative = ()
+
+    @property
+    def draft(self) -> tuple[int, ...]:
+        """Tokens of the last hypothesis behind the final words: a guess at the next one."""
+        return tuple(token for word in self._before for token in word.tokens)
+
+    def _committable(self, words: tuple[HeardWord, ...], heard_s: float, live_s: float) -> int:
+        p = self.parameters
+        if live_s > p.max_live_s and len(words) > 2:
+            return len(words) - 2
+        count = 0
+        for i, word in enumerate(words[:-1]):
+            room_s = heard_s - word.word.end_s
+            agreed = (
+                i < len(self._before)
+                and self._before[i].key == word.key
+                and room_s >= p.agreed_hold_s
+            )
+            sure = (
+                word.word.probability >= p.sure_probability
+                and words[i + 1].word.probability >= p.sure_probability / 2
+                and room_s >= p.sure_hold_s
+            )
+            if not (agreed or sure):
+                break
+            count = i + 1
+        return count
+
+    def _shown(self, rest: tuple[HeardWord, ...], heard_s: float) -> tuple[HeardWord, ...]:
+        if rest and heard_s - rest[-1].word.end_s < self.parameters.show_hold_s:
+            return rest[:-1]
+        return rest
+
+
+def without_echo(final: list[HeardWord], heard: tuple[HeardWord, ...]) -> tuple[HeardWord, ...]:
+    """Drop up to five leading words that repeat the last final ones at the same time.
+
+    A cut that leaves the end of a final word in the window makes the model say it again; said
+    twice by a person, the second comes later.
+    """
+    if not final or not heard:
+        return heard
+    edge_s = final[-1].word.end_s
+    for n in range(min(5, len(final), len(heard)), 0, -1):
+        same = all(a.key == b.key for a, b in zip(final[-n:], heard[:n], strict=True))
+        if same and heard[n - 1].word.end_s <= edge_s + 0.12 * n:
+            return heard[n:]
+    return heard
+
+
+def without_loops(words: tuple[HeardWord, ...]) -> tuple[HeardWord, ...]:
+    """Cut a hypothesis at the second repeat of a run of words said three times or more.
+
+    Whisper loops when its window ends in mid-word; four equal words in a row, or a phrase three
+    times over, is taken for that.
+    """
+    keys = [word.key for word in words]
+    for size in range(1, min(12, len(keys) // 3) + 1):
+        needed = 4 if size == 1 else 3
+        for start in range(len(keys) - size * needed + 1):
+            run = keys[start : start + size]
+            if all(
+                keys[start + size * k : start + size * (k + 1)] == run for k in range(1, needed)
+            ):
+                return words[: start + size]
+    return words
+
+
+def _in_order(words: tuple[HeardWord, ...], after_s: float | None) -> list[HeardWord]:
+    """Words with times that do not run backwards (alignment is good to about 0.1 s)."""
+    ordered = []
+    edge_s = after_s
+    for heard in words:
+        word = heard.word
+        if edge_s is not None and word.start_s < edge_s:
+            word = Word(word.text, edge_s, max(edge_s, word.end_s), word.probability)
+            heard = HeardWord(word, heard.tokens)
+        edge_s = word.end_s
+        ordered.append(heard)
+    return ordered

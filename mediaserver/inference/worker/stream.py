@@ -1,0 +1,441 @@
+"""One track inside the worker: audio in, jobs out, hypotheses in, events out.
+
+Pure of asyncio and clocks; the scheduler asks `next_job` and hands results to `apply`. A track is
+a row of utterances (`Utterance`): the voice detector opens and closes them, the first open one is
+decoded again and again over its live window, and when it is closed and decoded to its end it is
+complete.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from mediaserver.captions.audio import AudioBuffer, Samples
+from mediaserver.captions.endpointing import Endpointer
+from mediaserver.captions.events import (
+    Flushed,
+    Revision,
+    Settled,
+    SpeechBegan,
+    SpeechEvent,
+    Word,
+)
+from mediaserver.captions.language import LanguageLatch
+from mediaserver.captions.policy import HeardWord, PolicyParameters, UtterancePolicy
+from mediaserver.inference.worker.recogniser import Heard, Job
+
+FRAME_S = 0.032
+
+
+class Vad(Protocol):
+    """A voice activity detector that keeps its state."""
+
+    def feed(self, samples: Samples) -> Iterator[float]:
+        """Yield the probability of each frame that `samples` complete."""
+        ...
+
+    def flush(self) -> Iterator[float]:
+        """Complete the frame under way."""
+        ...
+
+
+class TextEncoder(Protocol):
+    """Turns text into tokens."""
+
+    def __call__(self, text: str) -> tuple[int, ...]:
+        """Tokens of `text` as it follows other text."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """What a client may choose."""
+
+    language: str | None = None
+    translate: bool = False
+    interim: bool = True
+    endpointing_s: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Where to go on after another worker was lost."""
+
+    start_s: float = 0.0
+    utterance: int = 0
+    final_words: tuple[Word, ...] = ()
+    context: str = ""
+    latched_language: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamParameters:
+    """Tuned by benchmarks (docs/speech-engine.md)."""
+
+    policy: PolicyParameters = field(default_factory=PolicyParameters)
+    preroll_s: float = 0.3
+    """Audio before the detector's onset that belongs to the utterance."""
+    tail_s: float = 0.3
+    """Audio behind the last voiced frame that a decode sees."""
+    pause_s: float = 0.2
+    """A pause this long is decoded at once, ahead of the endpoint."""
+    min_step_s: float = 0.5
+    """New audio that makes another partial decode worthwhile."""
+    first_step_s: float = 0.8
+    """Audio of an utterance before its first decode."""
+    context_s: float = 0.0
+    """Final words kept at the front of the window, as forced prefix."""
+    cut_step_s: float = 0.0
+    """A cut shortens the window by at least this, or waits."""
+    prompt_tokens: int = 48
+    split_s: float = 12.0
+    """An utterance this long is completed at the next sentence end,"""
+    split_hard_s: float = 25.0
+    """and one this long at the next final word."""
+
+
+@dataclass(slots=True)
+class Utterance:
+    """A run of speech: open while `end_s` is None."""
+
+    number: int
+    start_s: float
+    policy: UtterancePolicy
+    window_s: float
+    """Where the live window starts."""
+    end_s: float | None = None
+    speech_end_s: float | None = None
+    decoded_s: float = -1.0
+    """End of the newest audio that a decode saw."""
+    shown: bool = False
+    """Whether a revision with words was sent."""
+    endpoint: bool = True
+
+
+class SpeechStream:
+    """See the module's docstring."""
+
+    def __init__(
+        self,
+        stream_id: str,
+        options: StreamOptions,
+        vad: Vad,
+        encode_text: TextEncoder,
+        parameters: StreamParameters | None = None,
+        resume: Resume | None = None,
+    ) -> None:
+        resume = resume or Resume()
+        self.id = stream_id
+        self.options = options
+        self.parameters = parameters or StreamParameters()
+        self.audio = AudioBuffer(resume.start_s)
+        self.in_flight = False
+        self.ended = False
+        self._vad = vad
+        self._encode_text = encode_text
+        self._endpointer = Endpointer(options.endpointing_s, resume.start_s)
+        self._latch = LanguageLatch(options.language, resume.latched_language)
+        self._utterances: deque[Utterance] = deque()  # bounded: trimmed as they complete
+        self._next_number = resume.utterance
+        self._flushes: list[tuple[int, float]] = []
+        self._settled_s = resume.start_s
+        self._settled_told_s = resume.start_s
+        self._prompt: tuple[int, ...] = ()
+        self._outcome: list[SpeechEvent] = []
+        if resume.context:
+            self._remember(encode_text(resume.context))
+        if resume.final_words:
+            self._resume_utterance(resume)
+
+    def _resume_utterance(self, resume: Resume) -> None:
+        words = [HeardWord(w, self._encode_text(w.text)) for w in resume.final_words]
+        utterance = self._open(resume.start_s)
+        utterance.start_s = resume.final_words[0].start_s
+        utterance.policy.final.extend(words)
+        utterance.shown = True
+        self._remember(token for word in words for token in word.tokens)
+        self._endpointer.in_speech = True
+        utterance.speech_end_s = resume.start_s
+
+    # ---- in ---------------------------------------------------------------------------------
+
+    def push(self, samples: Samples) -> list[SpeechEvent]:
+        """Take the audio that follows; return what it made known at once."""
+        self.audio.append(samples)
+        self._listen(self._vad.feed(samples))
+        return self._take()
+
+    def finalize(self, request: int) -> list[SpeechEvent]:
+        """Close what is open; `Flushed(request)` comes when all of it is final."""
+        self._listen(self._vad.flush())
+        self._close_open(self.audio.end_s)
+        self._endpointer.cut()
+        self._flushes.append((request, self.audio.end_s))
+        self._settle()
+        return self._take()
+
+    def end(self) -> list[SpeechEvent]:
+        """No more audio comes."""
+        self._listen(self._vad.flush())
+        self._close_open(self.audio.end_s)
+        self.ended = True
+        self._settle()
+        return self._take()
+
+    def configure(self, options: StreamOptions) -> None:
+        """Change the options from here on."""
+        if options.language != self.options.language:
+            self._latch = LanguageLatch(options.language, None)
+            self._prompt = ()
+        if options.translate != self.options.translate:
+            self._prompt = ()
+        self._endpointer.endpointing_s = options.endpointing_s
+        self.options = options
+
+    # ---- state ------------------------------------------------------------------------------
+
+    @property
+    def done(self) -> bool:
+        """Whether the audio has ended and all of it is final."""
+        return self.ended and not self._utterances and not self.in_flight
+
+    @property
+    def processed_s(self) -> float:
+        """Media time up to which nothing is left to do."""
+        return self._utterances[0].decoded_s if self._utterances else self.audio.end_s
+
+    @property
+    def wants_final(self) -> bool:
+        """Whether the next job completes an utterance."""
+        return bool(self._utterances) and self._utterances[0].end_s is not None
+
+    def lag_s(self) -> float:
+        """Seconds of speech that no decode has seen yet; below zero: nothing to do."""
+        if not self._utterances or self.in_flight:
+            return -1.0
+        current = self._utterances[0]
+        end_s = self._window_end(current)
+        if current.end_s is not None:
+            return max(0.0, end_s - max(current.decoded_s, current.window_s))
+        if not self.options.interim and end_s - current.window_s < 4.0:
+            return -1.0
+        new_s = end_s - max(current.decoded_s, current.window_s)
+        p = self.parameters
+        if self._endpointer.silence_s >= p.pause_s:
+            return -1.0 if self._saw_end(current, self._endpointer.speech_end_s) else new_s
+        needed_s = p.first_step_s if current.decoded_s < 0 else p.min_step_s
+        return new_s if new_s >= needed_s else -1.0
+
+    def _saw_end(self, current: Utterance, speech_end_s: float) -> bool:
+        """Whether a decode has seen the speech to its end, and a little of the silence."""
+        return current.decoded_s >= speech_end_s + self.parameters.pause_s / 2
+
+    # ---- out --------------------------------------------------------------------------------
+
+    def next_job(self) -> Job | None:
+        """Return the decode that is due, if any, and mark it in flight."""
+        if self.lag_s() < 0:
+            return None
+        current = self._utterances[0]
+        end_s = self._window_end(current)
+        self.in_flight = True
+        return Job(
+            stream_id=self.id,
+            utterance=current.number,
+            samples=self.audio.slice(current.window_s, end_s),
+            start_s=max(current.window_s, self.audio.start_s),
+            prompt=self._prompt,
+            prefix=self._prefix(current),
+            draft=current.policy.draft,
+            language=self._latch.current,
+            detect=self._latch.wants_detection(
+                current.number, end_s - current.start_s, complete=current.end_s is not None
+            ),
+            translate=self.options.translate,
+            final=current.end_s is not None,
+        )
+
+    def apply(self, job: Job, heard: Heard) -> list[SpeechEvent]:
+        """Take the answer to `job`; return what it made known."""
+        self.in_flight = False
+        current = self._utterances[0]
+        if heard.detected is not None:
+            before = self._latch.current
+            self._latch.detected(job.utterance, *heard.detected, job.end_s - current.start_s)
+            if before is not None and self._latch.current != before:
+                self._prompt = ()
+                return self._take()  # decode again, in the new language
+        current.decoded_s = job.end_s
+        words = self._believable(heard)
+        live_s = job.end_s - (current.policy.final_end_s or current.window_s)
+        complete = job.final or (
+            current.speech_end_s is not None and self._saw_end(current, current.speech_end_s)
+        )
+        count = current.policy.update(words, job.end_s, complete=complete, live_s=live_s)
+        self._report(current, count, heard.language, complete=complete)
+        if complete:
+            self._complete(current)
+        else:
+            self._split(current, heard.language)
+            self._cut(self._utterances[0])
+            self._settle()
+        return self._take()
+
+    def failed(self, job: Job) -> None:
+        """The decode of `job` failed; it may be asked for again."""
+        self.in_flight = False
+
+    def _take(self) -> list[SpeechEvent]:
+        events, self._outcome = self._outcome, []
+        return events
+
+    # ---- utterances -------------------------------------------------------------------------
+
+    def _listen(self, probabilities: Iterable[float]) -> None:
+        for probability in probabilities:
+            end_s = min(self._endpointer.heard_s + FRAME_S, self.audio.end_s)
+            boundary = self._endpointer.feed(probability, end_s)
+            if boundary is None:
+                continue
+            if boundary.kind == "began":
+                self._outcome.append(SpeechBegan(boundary.at_s))
+                floor_s = self._utterances[-1].end_s if self._utterances else None
+                start_s = max(boundary.at_s - self.parameters.preroll_s, floor_s or 0.0)
+                self._open(max(start_s, self.audio.start_s))
+            else:
+                self._close_open(boundary.at_s)
+        self._settle()
+
+    def _open(self, start_s: float) -> Utterance:
+        policy = UtterancePolicy(self.parameters.policy)
+        utterance = Utterance(self._next_number, start_s, policy, window_s=start_s)
+        self._next_number += 1
+        self._utterances.append(utterance)
+        return utterance
+
+    def _close_open(self, speech_end_s: float) -> None:
+        """The open utterance's speech ended; complete it without a decode if one saw its end."""
+        if not self._utterances or self._utterances[-1].end_s is not None:
+            return
+        utterance = self._utterances[-1]
+        utterance.speech_end_s = speech_end_s
+        utterance.end_s = min(speech_end_s + self.parameters.tail_s, self.audio.end_s)
+        if (
+            self._saw_end(utterance, speech_end_s)
+            and len(self._utterances) == 1
+            and not self.in_flight
+        ):
+            language = self._latch.current or "en"
+            count = utterance.policy.complete_as_shown()
+            self._report(utterance, count, language, complete=True)
+            self._complete(utterance)
+
+    def _complete(self, utterance: Utterance) -> None:
+        self._remember(self._prefix(utterance))
+        self._utterances.popleft()
+        self._settle()
+
+    def _split(self, current: Utterance, language: str) -> None:
+        """Complete an utterance that grew long; what is not final yet begins the next one."""
+        final = current.policy.final
+        if not final or current.end_s is not None:
+            return
+        length_s = final[-1].word.end_s - current.start_s
+        sentence = final[-1].word.text.endswith((".", "?", "!", "。", "？", "！"))
+        p = self.parameters
+        if length_s < (p.split_s if sentence else p.split_hard_s):
+            return
+        edge_s = final[-1].word.end_s
+        carried = UtterancePolicy(self.parameters.policy)
+        carried.adopt(current.policy)
+        after = Utterance(self._next_number, edge_s, carried, window_s=edge_s)
+        after.decoded_s, after.shown = current.decoded_s, False
+        self._next_number += 1
+        self._remember(self._prefix(current))
+        current.endpoint = False
+        self._report(current, 0, language, complete=True)
+        self._utterances[0] = after
+        if carried.tentative:
+            self._report(after, 0, language, complete=False)
+
+    def _report(self, current: Utterance, count: int, language: str, *, complete: bool) -> None:
+        policy = current.policy
+        tentative = policy.tentative if self.options.interim and not complete else ()
+        if complete and not policy.final and not current.shown:
+            return
+        if not complete and not count and not tentative and not current.shown:
+            return
+        current.shown = True
+        final = tuple(heard.word for heard in policy.final)
+        edge_s = policy.final_end_s or current.start_s
+        self._outcome.append(
+            Revision(
+                utterance=current.number,
+                final=final,
+                newly_final=count,
+                tentative=tuple(heard.word for heard in tentative),
+                complete=complete,
+                start_s=final[0].start_s if final else current.start_s,
+                language=language,
+                settled_s=(current.end_s or edge_s) if complete else edge_s,
+                end_s=current.decoded_s,
+                endpoint=complete and current.endpoint,
+            )
+        )
+
+    def _believable(self, heard: Heard) -> tuple[HeardWord, ...]:
+        p = self.parameters.policy
+        if not heard.words or heard.no_speech_probability < p.no_speech_probability:
+            return heard.words
+        mean = sum(h.word.probability for h in heard.words) / len(heard.words)
+        return heard.words if mean >= p.weak_probability else ()
+
+    # ---- window and prompt ------------------------------------------------------------------
+
+    def _window_end(self, current: Utterance) -> float:
+        if current.end_s is not None:
+            return current.end_s
+        return min(self.audio.end_s, self._endpointer.speech_end_s + self.parameters.tail_s)
+
+    def _prefix(self, current: Utterance) -> tuple[int, ...]:
+        """Tokens of the final words in the window, which the prompt does not hold yet."""
+        kept = (h for h in current.policy.final if h.word.start_s >= current.window_s - 0.01)
+        return tuple(token for heard in kept for token in heard.tokens)
+
+    def _remember(self, tokens: Iterable[int]) -> None:
+        self._prompt = (*self._prompt, *tokens)[-self.parameters.prompt_tokens :]
+
+    def _cut(self, current: Utterance) -> None:
+        """Move the window's start behind final words, all but the last `context_s` of them."""
+        final, p = current.policy.final, self.parameters
+        if not final:
+            return
+        edge_s = final[-1].word.end_s
+        kept = [h for h in final if h.word.start_s >= edge_s - p.context_s and p.context_s > 0]
+        dropped = final[len(final) - len(kept) - 1] if len(kept) < len(final) else None
+        if dropped is None:
+            return
+        to_s = dropped.word.end_s
+        if to_s - current.window_s < p.cut_step_s:
+            return
+        passed = [h for h in final if current.window_s - 0.01 <= h.word.start_s < to_s - 1e-6]
+        self._remember(token for heard in passed for token in heard.tokens)
+        current.window_s = to_s
+
+    def _settle(self) -> None:
+        """Trim the audio that is needed no more, and answer flushes that are through."""
+        if self._utterances:
+            first = self._utterances[0]
+            needed_s = first.window_s
+            self._settled_s = max(self._settled_s, first.policy.final_end_s or first.start_s)
+        else:
+            needed_s = self.audio.end_s - self.parameters.preroll_s - 0.2
+            self._settled_s = max(self._settled_s, needed_s)
+        self.audio.trim(min(needed_s, self.audio.end_s))
+        if self._settled_s - self._settled_told_s >= 1.0:
+            self._settled_told_s = self._settled_s
+            self._outcome.append(Settled(self._settled_s))
+        waiting = self._utterances[0].start_s if self._utterances else None
+        while self._flushes and (waiting is None or waiting >= self._flushes[0][1] - 1e-6):
+            self._outcome.append(Flushed(self._flushes.pop(0)[0]))

@@ -1,0 +1,136 @@
+"""A session: one publisher or listener, its tracks, its transcript, its place in a room."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Literal
+
+from mediaserver.captions.events import (
+    Ended,
+    Revision,
+    SpeechBegan,
+    StatusChanged,
+    TrackEvent,
+)
+from mediaserver.captions.transcript import Transcript
+from mediaserver.inference.client import SpeechClient
+from mediaserver.kernel.clocks import Clock
+from mediaserver.kernel.errors import Conflict, Overloaded
+from mediaserver.kernel.ids import new_id
+from mediaserver.kernel.logging import get_logger
+from mediaserver.protocol.messages import (
+    CaptionOptions,
+    SpeechStarted,
+    Status,
+    TrackEnded,
+    TrackStarted,
+)
+from mediaserver.rooms.room import Room
+from mediaserver.sessions.captions import caption_of
+from mediaserver.sessions.figures import Figures
+from mediaserver.sessions.track import CaptionTrack, Listener
+
+log = get_logger(__name__)
+
+SessionKind = Literal["ws", "whip", "listen"]
+MAX_TRACKS = 8
+"""Tracks of one session at once."""
+
+
+class Session:
+    """Made by `Sessions.open`; `close` ends it."""
+
+    def __init__(
+        self,
+        kind: SessionKind,
+        member_id: str,
+        name: str,
+        client: SpeechClient,
+        clock: Clock,
+        figures: Figures,
+        on_closed: Callable[["Session", str], None],
+    ) -> None:
+        self.id = new_id("s", 24)
+        self.kind = kind
+        self.member_id = member_id
+        self.name = name
+        self.room: Room | None = None
+        self.started_at = clock.wall_s()
+        self.ended = asyncio.Event()
+        self.transcript = Transcript()
+        self._client = client
+        self._clock = clock
+        self._figures = figures
+        self._on_closed = on_closed
+        self._tracks: dict[str, CaptionTrack] = {}
+        self._closing = False
+
+    @property
+    def tracks(self) -> tuple[CaptionTrack, ...]:
+        """Tracks that are live."""
+        return tuple(self._tracks.values())
+
+    def open_track(self, options: CaptionOptions, listener: Listener | None = None) -> CaptionTrack:
+        """Begin to caption a track. Raises Overloaded or Conflict."""
+        if self._closing:
+            raise Conflict("the session is over; open another")
+        if len(self._tracks) >= MAX_TRACKS:
+            raise Overloaded(f"a session has at most {MAX_TRACKS} tracks at once")
+        self._client.check_room()
+        track_id = new_id("t", 12)
+
+        def heard(event: TrackEvent) -> None:
+            self._heard(track, event)
+            if listener is not None:
+                listener(event)
+
+        track = CaptionTrack(track_id, options, self._client, heard, self._clock, self._figures)
+        self._tracks[track_id] = track
+        self._figures.stream_opened(self.kind)
+        if self.room is not None:
+            self.room.track_started(
+                TrackStarted(track_id=track_id, member_id=self.member_id, speaker=self.name)
+            )
+        log.info("track.opened", session_id=self.id, track_id=track_id, kind=self.kind)
+        return track
+
+    async def close(self, reason: str = "ended", timeout_s: float = 60.0) -> None:
+        """End all tracks, with their pending finals, and leave. Idempotent."""
+        if self._closing:
+            await self.ended.wait()
+            return
+        self._closing = True
+        try:
+            await asyncio.gather(*(track.end(reason, timeout_s) for track in self.tracks))
+        finally:
+            self.transcript.close()
+            self.ended.set()
+            self._on_closed(self, reason)
+
+    def _heard(self, track: CaptionTrack, event: TrackEvent) -> None:
+        match event:
+            case Revision():
+                self.transcript.add(track.id, self.name, event)
+                if self.room is not None:
+                    self.room.caption(
+                        caption_of(
+                            event,
+                            seq=self.room.next_seq(),
+                            track_id=track.id,
+                            member_id=self.member_id,
+                            speaker=self.name,
+                            task=track.options.task,
+                        )
+                    )
+            case SpeechBegan(at_s):
+                if self.room is not None:
+                    self.room.tell(SpeechStarted(track_id=track.id, at_s=at_s), "speech.started")
+            case StatusChanged(captions, detail):
+                if self.room is not None:
+                    self.room.tell(Status(captions=captions, detail=detail))
+            case Ended(reason):
+                self._tracks.pop(track.id, None)
+                self._figures.stream_closed(self.kind)
+                if self.room is not None:
+                    self.room.track_ended(TrackEnded(track_id=track.id, reason=reason))
+            case _:
+                pass
