@@ -108,7 +108,8 @@ def ends_sentence(text: str) -> bool:
     bare = text.rstrip(_CLOSERS)
     if not bare or bare[-1] not in _SENTENCE_ENDS:
         return False
-    return not (bare.lower() in _ABBREVIATIONS or (len(bare) == 2 and bare[0].isalpha()))
+    initial = len(bare) == 2 and bare[0].isalpha() and bare[1] == "."
+    return not initial and bare.lower() not in _ABBREVIATIONS
 
 
 @dataclass(slots=True)
