@@ -13,10 +13,11 @@ from pydantic import ValidationError
 
 from mediaserver.captions.events import Word
 from mediaserver.captions.transcript import Cue, Transcript
-from mediaserver.kernel.clocks import Clock, SystemClock
+from mediaserver.kernel.clocks import Clock
 from mediaserver.kernel.logging import get_logger
 from mediaserver.kernel.tasks import TaskScope
 from mediaserver.protocol.transcripts import SessionTranscript, TranscriptCue, TranscriptWord
+from mediaserver.settings import Settings
 
 log = get_logger(__name__)
 
@@ -107,22 +108,16 @@ def cues_of(saved: SessionTranscript) -> tuple[Cue, ...]:
 class TranscriptStore:
     """One JSON file a session in `folder`.
 
-    From `keep` on `find` knows the transcript, written or not. Files older than `retention_days`
-    and, above `retention_files`, the oldest are deleted, now and then and at `start`.
+    From `keep` on `find` knows the transcript, written or not. Files older than
+    `transcript_retention_days` and, above `transcript_retention_files`, the oldest are deleted:
+    at `start`, every hour, and every hundred saves.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        retention_days: float = 7.0,
-        retention_files: int = 10_000,
-        clock: Clock | None = None,
-    ) -> None:
+    def __init__(self, folder: Path, settings: Settings, clock: Clock) -> None:
         self.folder = folder
-        self._retention_s = retention_days * _DAY_S
-        self._retention_files = retention_files
-        self._clock = clock or SystemClock()
+        self._retention_s = settings.transcript_retention_days * _DAY_S
+        self._retention_files = settings.transcript_retention_files
+        self._clock = clock
         self._unwritten: dict[str, SessionTranscript] = {}
         self._writes: set[asyncio.Task[None]] = set()
         self._saves = 0

@@ -3,12 +3,14 @@ import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mediaserver.captions.transcript import Transcript
-from mediaserver.kernel.clocks import MonotonicTime, WallTime
+from mediaserver.kernel.clocks import MonotonicTime, SystemClock, WallTime
 from mediaserver.sessions.transcripts import TranscriptStore, cues_of, describe, is_session_id
+from mediaserver.settings import Settings
 
 from ..captions.test_transcript import say
 
@@ -41,9 +43,13 @@ def spoken(session_id: str = "s_0123456789abcdef") -> Spoken:
     return session
 
 
+def new_store(folder: Path, **settings: Any) -> TranscriptStore:
+    return TranscriptStore(folder, Settings(**settings), SystemClock())
+
+
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[TranscriptStore]:
-    store = TranscriptStore(tmp_path / "transcripts")
+    store = new_store(tmp_path / "transcripts")
     yield store
     await store.aclose()
 
@@ -64,13 +70,13 @@ async def test_a_kept_transcript_is_found_before_and_after_it_is_written(
 async def test_it_is_found_after_a_restart(store: TranscriptStore) -> None:
     session = spoken()
     await store.save(session)
-    again = TranscriptStore(store.folder)
+    again = new_store(store.folder)
     assert await again.find(session.id) == describe(session)
     await again.aclose()
 
 
 async def test_a_stop_waits_for_what_is_being_written(tmp_path: Path) -> None:
-    store = TranscriptStore(tmp_path)
+    store = new_store(tmp_path)
     saving = asyncio.create_task(store.save(spoken()))
     await asyncio.sleep(0)
     saving.cancel()
@@ -84,7 +90,7 @@ async def test_silence_is_not_kept(store: TranscriptStore) -> None:
 
 
 async def test_with_no_retention_nothing_is_written(tmp_path: Path) -> None:
-    store = TranscriptStore(tmp_path / "t", retention_days=0)
+    store = new_store(tmp_path / "t", transcript_retention_days=0)
     await store.save(spoken())
     assert not (tmp_path / "t").exists()
     await store.aclose()
@@ -119,7 +125,7 @@ async def test_a_damaged_file_is_no_transcript(store: TranscriptStore) -> None:
 async def test_a_full_disk_is_logged_and_harms_nobody(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
-    store = TranscriptStore(blocked / "transcripts")
+    store = new_store(blocked / "transcripts")
     await store.save(spoken())
     assert await store.find("s_0123456789abcdef") is None
     await store.aclose()
@@ -127,7 +133,7 @@ async def test_a_full_disk_is_logged_and_harms_nobody(tmp_path: Path) -> None:
 
 async def test_old_and_surplus_files_are_deleted_and_nothing_else(tmp_path: Path) -> None:
     calendar = Calendar()
-    store = TranscriptStore(tmp_path, retention_days=7, retention_files=3, clock=calendar)
+    store = TranscriptStore(tmp_path, Settings(transcript_retention_files=3), calendar)
     ages_days = {
         "s_aaaaaaaa": 8.0,
         "s_bbbbbbbb": 6.0,
@@ -159,7 +165,7 @@ async def test_cleaning_happens_by_itself_after_the_start(tmp_path: Path) -> Non
     old = tmp_path / "s_aaaaaaaa.json"
     old.write_text("{}")
     os.utime(old, (0, 0))
-    store = TranscriptStore(tmp_path)
+    store = new_store(tmp_path)
     store.start()
     async with asyncio.timeout(5):
         while old.exists():

@@ -19,7 +19,7 @@ from mediaserver.web.transcripts import Patience
 
 from ..captions.test_transcript import say
 from ..captions.test_transcript_formats import read_srt, read_vtt
-from ..sessions.test_transcripts import Spoken, spoken
+from ..sessions.test_transcripts import Spoken, new_store, spoken
 
 Client = TestClient[web.Request, web.Application]
 ID = "s_0123456789abcdef"
@@ -46,7 +46,7 @@ def sessions() -> LiveSessions:
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[TranscriptStore]:
-    store = TranscriptStore(tmp_path)
+    store = new_store(tmp_path)
     yield store
     await store.aclose()
 
