@@ -43,6 +43,9 @@ class PolicyParameters:
     agreed_hold_s: float = 0.3
     sure_hold_s: float = 0.8
     sure_probability: float = 0.7
+    weak_hold_s: float = 1.2
+    """Agreement on a word less probable than `firm_probability` needs this much room."""
+    firm_probability: float = 0.5
     max_live_s: float = 6.0
     """Uncommitted audio beyond this is committed, all but the last two words."""
     show_hold_s: float = 0.1
@@ -106,10 +109,11 @@ class UtterancePolicy:
         count = 0
         for i, word in enumerate(words[:-1]):
             room_s = heard_s - word.word.end_s
+            firm = word.word.probability >= p.firm_probability
             agreed = (
                 i < len(self._before)
                 and self._before[i].key == word.key
-                and room_s >= p.agreed_hold_s
+                and room_s >= (p.agreed_hold_s if firm else p.weak_hold_s)
             )
             sure = (
                 word.word.probability >= p.sure_probability
@@ -157,7 +161,7 @@ def without_loops(words: tuple[HeardWord, ...]) -> tuple[HeardWord, ...]:
             if all(
                 keys[start + size * k : start + size * (k + 1)] == run for k in range(1, needed)
             ):
-                return words[: start + size]
+                return without_loops(words[: start + size])  # before it another may have begun
     return words
 
 

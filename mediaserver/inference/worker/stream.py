@@ -84,9 +84,11 @@ class StreamParameters:
     """New audio that makes another partial decode worthwhile."""
     first_step_s: float = 0.8
     """Audio of an utterance before its first decode."""
-    context_s: float = 0.0
+    context_s: float = 4.0
     """Final words kept at the front of the window, as forced prefix."""
-    cut_step_s: float = 0.0
+    context_gap_s: float = 1.5
+    """Speech that begins within this keeps the words before the pause as context."""
+    cut_step_s: float = 1.0
     """A cut shortens the window by at least this, or waits."""
     prompt_tokens: int = 48
     split_s: float = 12.0
@@ -102,8 +104,6 @@ class Utterance:
     number: int
     start_s: float
     policy: UtterancePolicy
-    window_s: float
-    """Where the live window starts."""
     end_s: float | None = None
     speech_end_s: float | None = None
     decoded_s: float = -1.0
@@ -141,10 +141,14 @@ class SpeechStream:
         self._flushes: list[tuple[int, float]] = []
         self._settled_s = resume.start_s
         self._settled_told_s = resume.start_s
+        self._window_s = resume.start_s
+        """Where the live window starts."""
+        self._said: deque[HeardWord] = deque(maxlen=200)
+        """Final words in the window; those before it are in the prompt."""
         self._prompt: tuple[int, ...] = ()
         self._outcome: list[SpeechEvent] = []
         if resume.context:
-            self._remember(encode_text(resume.context))
+            self._prompt = encode_text(resume.context)[-self.parameters.prompt_tokens :]
         if resume.final_words:
             self._resume_utterance(resume)
 
@@ -154,7 +158,7 @@ class SpeechStream:
         utterance.start_s = resume.final_words[0].start_s
         utterance.policy.final.extend(words)
         utterance.shown = True
-        self._remember(token for word in words for token in word.tokens)
+        self._remember(words)
         self._endpointer.in_speech = True
         utterance.speech_end_s = resume.start_s
 
@@ -187,9 +191,9 @@ class SpeechStream:
         """Change the options from here on."""
         if options.language != self.options.language:
             self._latch = LanguageLatch(options.language, None)
-            self._prompt = ()
+            self._forget_text()
         if options.translate != self.options.translate:
-            self._prompt = ()
+            self._forget_text()
         self._endpointer.endpointing_s = options.endpointing_s
         self.options = options
 
@@ -217,10 +221,10 @@ class SpeechStream:
         current = self._utterances[0]
         end_s = self._window_end(current)
         if current.end_s is not None:
-            return max(0.0, end_s - max(current.decoded_s, current.window_s))
-        if not self.options.interim and end_s - current.window_s < 4.0:
+            return max(0.0, end_s - max(current.decoded_s, current.start_s))
+        if not self.options.interim and end_s - self._live_from(current) < 4.0:
             return -1.0
-        new_s = end_s - max(current.decoded_s, current.window_s)
+        new_s = end_s - max(current.decoded_s, current.start_s)
         p = self.parameters
         if self._endpointer.silence_s >= p.pause_s:
             return -1.0 if self._saw_end(current, self._endpointer.speech_end_s) else new_s
@@ -243,10 +247,10 @@ class SpeechStream:
         return Job(
             stream_id=self.id,
             utterance=current.number,
-            samples=self.audio.slice(current.window_s, end_s),
-            start_s=max(current.window_s, self.audio.start_s),
+            samples=self.audio.slice(self._window_s, end_s),
+            start_s=max(self._window_s, self.audio.start_s),
             prompt=self._prompt,
-            prefix=self._prefix(current),
+            prefix=tuple(token for word in self._said for token in word.tokens),
             draft=current.policy.draft,
             language=self._latch.current,
             detect=self._latch.wants_detection(
@@ -264,21 +268,21 @@ class SpeechStream:
             before = self._latch.current
             self._latch.detected(job.utterance, *heard.detected, job.end_s - current.start_s)
             if before is not None and self._latch.current != before:
-                self._prompt = ()
+                self._forget_text()
                 return self._take()  # decode again, in the new language
         current.decoded_s = job.end_s
         words = self._believable(heard)
-        live_s = job.end_s - (current.policy.final_end_s or current.window_s)
+        live_s = job.end_s - self._live_from(current)
         complete = job.final or (
             current.speech_end_s is not None and self._saw_end(current, current.speech_end_s)
         )
         count = current.policy.update(words, job.end_s, complete=complete, live_s=live_s)
+        self._note_said(current, count)
         self._report(current, count, heard.language, complete=complete)
         if complete:
             self._complete(current)
         else:
             self._split(current, heard.language)
-            self._cut(self._utterances[0])
             self._settle()
         return self._take()
 
@@ -309,10 +313,18 @@ class SpeechStream:
 
     def _open(self, start_s: float) -> Utterance:
         policy = UtterancePolicy(self.parameters.policy)
-        utterance = Utterance(self._next_number, start_s, policy, window_s=start_s)
+        utterance = Utterance(self._next_number, start_s, policy)
         self._next_number += 1
+        if not self._utterances:
+            self._join(start_s)
         self._utterances.append(utterance)
         return utterance
+
+    def _join(self, start_s: float) -> None:
+        """Let the window of a new utterance begin: with what was said just before, or afresh."""
+        last_s = self._said[-1].word.end_s if self._said else float("-inf")
+        if start_s - last_s > self.parameters.context_gap_s:
+            self._pass(len(self._said), start_s)
 
     def _close_open(self, speech_end_s: float) -> None:
         """The open utterance's speech ended; complete it without a decode if one saw its end."""
@@ -328,12 +340,14 @@ class SpeechStream:
         ):
             language = self._latch.current or "en"
             count = utterance.policy.complete_as_shown()
+            self._note_said(utterance, count)
             self._report(utterance, count, language, complete=True)
             self._complete(utterance)
 
     def _complete(self, utterance: Utterance) -> None:
-        self._remember(self._prefix(utterance))
         self._utterances.popleft()
+        if self._utterances:
+            self._join(self._utterances[0].start_s)
         self._settle()
 
     def _split(self, current: Utterance, language: str) -> None:
@@ -349,10 +363,9 @@ class SpeechStream:
         edge_s = final[-1].word.end_s
         carried = UtterancePolicy(self.parameters.policy)
         carried.adopt(current.policy)
-        after = Utterance(self._next_number, edge_s, carried, window_s=edge_s)
+        after = Utterance(self._next_number, edge_s, carried)
         after.decoded_s, after.shown = current.decoded_s, False
         self._next_number += 1
-        self._remember(self._prefix(current))
         current.endpoint = False
         self._report(current, 0, language, complete=True)
         self._utterances[0] = after
@@ -398,41 +411,48 @@ class SpeechStream:
             return current.end_s
         return min(self.audio.end_s, self._endpointer.speech_end_s + self.parameters.tail_s)
 
-    def _prefix(self, current: Utterance) -> tuple[int, ...]:
-        """Tokens of the final words in the window, which the prompt does not hold yet."""
-        kept = (h for h in current.policy.final if h.word.start_s >= current.window_s - 0.01)
-        return tuple(token for heard in kept for token in heard.tokens)
+    def _live_from(self, current: Utterance) -> float:
+        """Where the audio starts that no final word covers."""
+        return current.policy.final_end_s or current.start_s
 
-    def _remember(self, tokens: Iterable[int]) -> None:
+    def _note_said(self, current: Utterance, count: int) -> None:
+        """Put the newest `count` final words behind the window's, and cut the window."""
+        final = current.policy.final
+        self._said.extend(final[len(final) - count :])
+        if not self._said:
+            return
+        from_s = self._said[-1].word.end_s - self.parameters.context_s
+        passed = [h for h in self._said if h.word.start_s < from_s]
+        if passed and passed[-1].word.end_s - self._window_s >= self.parameters.cut_step_s:
+            self._pass(len(passed), passed[-1].word.end_s)
+
+    def _pass(self, count: int, to_s: float) -> None:
+        """Move the window's start to `to_s`, and the `count` words before it to the prompt."""
+        self._remember([self._said.popleft() for _ in range(count)])
+        self._window_s = max(self._window_s, to_s)
+
+    def _forget_text(self) -> None:
+        """What was said in another language is no context: start at what is not final."""
+        edge_s = self._said[-1].word.end_s if self._said else self._window_s
+        self._said.clear()
+        self._prompt = ()
+        self._window_s = max(self._window_s, edge_s)
+
+    def _remember(self, words: Iterable[HeardWord]) -> None:
+        tokens = (token for word in words for token in word.tokens)
         self._prompt = (*self._prompt, *tokens)[-self.parameters.prompt_tokens :]
-
-    def _cut(self, current: Utterance) -> None:
-        """Move the window's start behind final words, all but the last `context_s` of them."""
-        final, p = current.policy.final, self.parameters
-        if not final:
-            return
-        edge_s = final[-1].word.end_s
-        kept = [h for h in final if h.word.start_s >= edge_s - p.context_s and p.context_s > 0]
-        dropped = final[len(final) - len(kept) - 1] if len(kept) < len(final) else None
-        if dropped is None:
-            return
-        to_s = dropped.word.end_s
-        if to_s - current.window_s < p.cut_step_s:
-            return
-        passed = [h for h in final if current.window_s - 0.01 <= h.word.start_s < to_s - 1e-6]
-        self._remember(token for heard in passed for token in heard.tokens)
-        current.window_s = to_s
 
     def _settle(self) -> None:
         """Trim the audio that is needed no more, and answer flushes that are through."""
         if self._utterances:
-            first = self._utterances[0]
-            needed_s = first.window_s
-            self._settled_s = max(self._settled_s, first.policy.final_end_s or first.start_s)
+            self._settled_s = max(self._settled_s, self._live_from(self._utterances[0]))
         else:
-            needed_s = self.audio.end_s - self.parameters.preroll_s - 0.2
-            self._settled_s = max(self._settled_s, needed_s)
-        self.audio.trim(min(needed_s, self.audio.end_s))
+            quiet_s = self.audio.end_s - self.parameters.preroll_s - 0.2
+            self._settled_s = max(self._settled_s, quiet_s)
+            last_s = self._said[-1].word.end_s if self._said else self._window_s
+            if quiet_s - last_s > self.parameters.context_gap_s:
+                self._pass(len(self._said), quiet_s)
+        self.audio.trim(min(self._window_s, self.audio.end_s))
         if self._settled_s - self._settled_told_s >= 1.0:
             self._settled_told_s = self._settled_s
             self._outcome.append(Settled(self._settled_s))
