@@ -1,0 +1,1 @@
+"""Where models come from: the catalogue, the sources, and what lies on disk."""
