@@ -100,7 +100,9 @@ async def _run_parts(
         client.on_dead = supervisor.replace
     for url in urls:
         client.add(url)
+    app[keys.TRANSCRIPTS].start()
     yield
+    await app[keys.TRANSCRIPTS].aclose()
     await client.aclose()
     if supervisor is not None:
         await supervisor.aclose()

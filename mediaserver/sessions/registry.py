@@ -7,7 +7,6 @@ from mediaserver.kernel.clocks import Clock
 from mediaserver.kernel.errors import NotFound, Overloaded, Unavailable
 from mediaserver.kernel.ids import new_id
 from mediaserver.kernel.logging import get_logger
-from mediaserver.kernel.tasks import TaskScope
 from mediaserver.rooms.room import Deliver, Member, Rooms
 from mediaserver.sessions.figures import Figures
 from mediaserver.sessions.session import Session, SessionKind
@@ -35,7 +34,6 @@ class Sessions:
         self._figures = figures
         self._max_sessions = max_sessions
         self._sessions: dict[str, Session] = {}
-        self._scope = TaskScope("sessions")
         self.draining = False
 
     def __len__(self) -> int:
@@ -87,7 +85,6 @@ class Sessions:
         if sessions:
             closing = [session.close("ended", timeout_s) for session in sessions]
             await asyncio.gather(*closing, return_exceptions=True)
-        await self._scope.aclose()
 
     def _closed(self, session: Session, reason: str) -> None:
         if self._sessions.pop(session.id, None) is None:
@@ -96,5 +93,4 @@ class Sessions:
             self._rooms.exit(session.room, session.member_id)
         self._figures.session_closed(reason)
         log.info("session.closed", session_id=session.id, reason=reason)
-        if not self._scope.closed:
-            self._scope.spawn("save", self._transcripts.save(session))
+        self._transcripts.keep(session)

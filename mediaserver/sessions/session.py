@@ -55,6 +55,7 @@ class Session:
         self.name = name
         self.room: Room | None = None
         self.started_at = clock.wall_s()
+        self._opened_s = clock.monotonic_s()
         self.ended = asyncio.Event()
         self.transcript = Transcript()
         self._client = client
@@ -78,8 +79,10 @@ class Session:
         self._client.check_room()
         track_id = new_id("t", 12)
 
+        offset_s = self._clock.monotonic_s() - self._opened_s
+
         def heard(event: TrackEvent) -> None:
-            self._heard(track, event)
+            self._heard(track, event, offset_s)
             if listener is not None:
                 listener(event)
 
@@ -106,10 +109,10 @@ class Session:
             self.ended.set()
             self._on_closed(self, reason)
 
-    def _heard(self, track: CaptionTrack, event: TrackEvent) -> None:
+    def _heard(self, track: CaptionTrack, event: TrackEvent, offset_s: float) -> None:
         match event:
             case Revision():
-                self.transcript.add(track.id, self.name, event)
+                self.transcript.add(track.id, self.name, event, offset_s=offset_s)
                 if self.room is not None:
                     self.room.caption(
                         caption_of(
@@ -129,6 +132,7 @@ class Session:
                     self.room.tell(Status(captions=captions, detail=detail))
             case Ended(reason):
                 self._tracks.pop(track.id, None)
+                self.transcript.end_track(track.id)
                 self._figures.stream_closed(self.kind)
                 if self.room is not None:
                     self.room.track_ended(TrackEnded(track_id=track.id, reason=reason))
