@@ -1,0 +1,71 @@
+"""Live captions for bots.
+
+async with connect("http://127.0.0.1:8080") as session:
+    await session.publish("speech.wav")
+    async for caption in session.captions(finals_only=True):
+        print(caption.text)
+"""
+
+from mediaserver_client.errors import (
+    AnswerTimeout,
+    AudioError,
+    ClientError,
+    ProtocolError,
+    ReaderTooSlow,
+    Refused,
+    ServerUnreachable,
+    SessionClosed,
+    SessionLost,
+)
+from mediaserver_client.media import MediaFile, Microphone
+from mediaserver_client.messages import (
+    Caption,
+    Chat,
+    ErrorMessage,
+    Metrics,
+    Problem,
+    SpeechStarted,
+    Status,
+    TrackEnded,
+    TrackStarted,
+    Word,
+)
+from mediaserver_client.publication import Publication, PublicationStats
+from mediaserver_client.session import Session, connect
+from mediaserver_client.sources import AudioSource, PcmBytes, PcmStream, WavFile
+from mediaserver_client.transcript import render
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AnswerTimeout",
+    "AudioError",
+    "AudioSource",
+    "Caption",
+    "Chat",
+    "ClientError",
+    "ErrorMessage",
+    "MediaFile",
+    "Metrics",
+    "Microphone",
+    "PcmBytes",
+    "PcmStream",
+    "Problem",
+    "ProtocolError",
+    "Publication",
+    "PublicationStats",
+    "ReaderTooSlow",
+    "Refused",
+    "ServerUnreachable",
+    "Session",
+    "SessionClosed",
+    "SessionLost",
+    "SpeechStarted",
+    "Status",
+    "TrackEnded",
+    "TrackStarted",
+    "WavFile",
+    "Word",
+    "connect",
+    "render",
+]

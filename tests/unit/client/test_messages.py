@@ -1,0 +1,150 @@
+"""The client's messages are the server's messages."""
+
+import dataclasses
+import types
+import typing
+from typing import Any
+
+import pytest
+from mediaserver_client import messages as client
+from mediaserver_client.errors import ProtocolError
+from pydantic import BaseModel
+
+from mediaserver.protocol import messages as server
+from mediaserver.protocol import problems
+
+
+def models_of(union: Any) -> dict[str, type[BaseModel]]:
+    models = typing.get_args(typing.get_args(union)[0])
+    return {model.model_fields["type"].annotation.__args__[0]: model for model in models}
+
+
+def kinds_of(union: Any) -> dict[str, type[Any]]:
+    return {kind.TYPE: kind for kind in typing.get_args(union)}
+
+
+def plain(hint: Any) -> str:
+    """A type as text, the same for both sides: constraints and class names do not count."""
+    origin = typing.get_origin(hint)
+    if origin is typing.Annotated:
+        return plain(typing.get_args(hint)[0])
+    if origin in (types.UnionType, typing.Union):
+        return " | ".join(sorted(plain(part) for part in typing.get_args(hint)))
+    if origin is tuple:
+        return f"tuple[{plain(typing.get_args(hint)[0])}]"
+    if isinstance(hint, type) and (issubclass(hint, BaseModel) or dataclasses.is_dataclass(hint)):
+        return "object"
+    return str(hint)
+
+
+def compare(model: type[BaseModel], kind: type[Any]) -> None:
+    tagged = hasattr(kind, "TYPE")
+    theirs = {n: f for n, f in model.model_fields.items() if not (tagged and n == "type")}
+    hints = typing.get_type_hints(kind)
+    ours = {field.name: field for field in dataclasses.fields(kind)}
+    assert list(theirs) == list(ours), f"{kind.__name__} has other fields"
+    server_hints = typing.get_type_hints(model, include_extras=True)
+    for name, field in theirs.items():
+        assert plain(server_hints[name]) == plain(hints[name]), f"{kind.__name__}.{name}"
+        default = ours[name].default
+        if field.is_required():
+            assert default is dataclasses.MISSING, f"{kind.__name__}.{name} has a default"
+        elif isinstance(default, client.CaptionOptions):
+            assert isinstance(field.default, BaseModel)
+            assert dataclasses.asdict(default) == field.default.model_dump()
+        else:
+            assert default == field.default, f"{kind.__name__}.{name} has another default"
+
+
+SERVER_MODELS, CLIENT_MODELS = models_of(server.ServerMessage), models_of(server.ClientMessage)
+
+
+def test_there_is_a_class_for_every_message_and_no_other() -> None:
+    assert set(kinds_of(client.ServerMessage)) == set(SERVER_MODELS)
+    assert set(kinds_of(client.ClientMessage)) == set(CLIENT_MODELS)
+
+
+@pytest.mark.parametrize("name", sorted(SERVER_MODELS))
+def test_what_the_server_sends_has_the_same_fields(name: str) -> None:
+    compare(SERVER_MODELS[name], kinds_of(client.ServerMessage)[name])
+
+
+@pytest.mark.parametrize("name", sorted(CLIENT_MODELS))
+def test_what_the_client_sends_has_the_same_fields(name: str) -> None:
+    compare(CLIENT_MODELS[name], kinds_of(client.ClientMessage)[name])
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [
+        (server.WordMessage, client.Word),
+        (server.IceServer, client.IceServer),
+        (server.CaptionOptions, client.CaptionOptions),
+        (problems.Problem, client.Problem),
+    ],
+)
+def test_nested_objects_have_the_same_fields(model: type[BaseModel], kind: type[Any]) -> None:
+    compare(model, kind)
+
+
+def test_limits_are_the_same() -> None:
+    assert client.MAX_AUDIO_MESSAGE_BYTES == server.MAX_AUDIO_MESSAGE_BYTES
+    assert client.MAX_CHAT_CHARACTERS == server.MAX_CHAT_CHARACTERS
+    assert client.Task == server.Task
+    assert client.Encoding == server.Encoding
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        client.AudioStart(options=client.CaptionOptions(language="es", task="translate")),
+        client.AudioStop(),
+        client.Configure(options=client.CaptionOptions(endpointing_ms=300)),
+        client.Finalize(),
+        client.ChatSend(text="¡hola!", id="c1"),
+        client.Ping(id="7"),
+        client.Leave(),
+        client.Candidate(candidate=None),
+        client.Offer(sdp="v=0"),
+    ],
+)
+def test_the_server_understands_what_the_client_writes(message: client.ClientMessage) -> None:
+    parsed = server.parse_client_message(client.encode(message))
+    assert parsed.type == message.TYPE
+    assert parsed.model_dump(exclude={"type"}) == dataclasses.asdict(message)
+
+
+def test_the_client_understands_what_the_server_writes() -> None:
+    word = server.WordMessage(text="So", start_s=0.1, end_s=0.4, probability=1, final=True)
+    caption = server.Caption(
+        seq=3, track_id="t", caption_id="t.0", speaker="Ada", member_id="m", start_s=0.1,
+        end_s=0.4, language="en", task="transcribe", text="So", words=(word,), final=False,
+    )  # fmt: skip
+    got = client.decode(caption.model_dump_json())
+    assert isinstance(got, client.Caption)
+    assert got.words == (
+        client.Word(text="So", start_s=0.1, end_s=0.4, probability=1.0, final=True),
+    )
+    assert (got.final_text, got.tentative_text) == ("So", "")
+    welcome = server.Welcome(
+        session_id="s", room="lobby", member_id="m", name="Ada",
+        ice_servers=(server.IceServer(urls=("stun:127.0.0.1",)),),
+    )  # fmt: skip
+    decoded = client.decode(welcome.model_dump_json())
+    assert isinstance(decoded, client.Welcome)
+    assert decoded.ice_servers == (client.IceServer(urls=("stun:127.0.0.1",)),)
+
+
+def test_messages_of_a_newer_server_are_ignored_but_nonsense_is_an_error() -> None:
+    assert client.decode('{"type": "hologram"}') is None
+    pong = client.decode('{"type":"pong","id":"1","server_time":2,"new":true}')
+    assert pong == client.Pong(id="1", server_time=2.0)
+    for text in (
+        "nonsense",
+        "[]",
+        '{"a":1}',
+        '{"type":"pong"}',
+        '{"type":"pong","id":1,"server_time":2}',
+    ):
+        with pytest.raises(ProtocolError):
+            client.decode(text)
