@@ -1,4 +1,4 @@
-"""Settings: environment variables ``MEDIASERVER_*`` and nothing else. docs/operations.md has all."""
+"""Settings: environment variables ``MEDIASERVER_*``, nothing else. docs/operations.md has all."""
 
 import os
 from functools import cached_property
