@@ -101,8 +101,10 @@ export class CaptionStore {
     return { kind: "removed", entry: known, index, newlyFinal: [] };
   }
 
+  /** The server says when an utterance began; else it is reckoned from the arrival. */
   #learnOrigin(/** @type {Caption} */ caption, /** @type {number} */ receivedAt) {
-    const origin = receivedAt - caption.end_s;
+    const began = caption.started_at;
+    const origin = began == null ? receivedAt - caption.end_s : began - caption.start_s;
     const known = this.#origins.get(caption.track_id);
     if (known === undefined || origin < known) this.#origins.set(caption.track_id, origin);
   }

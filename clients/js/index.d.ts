@@ -70,7 +70,7 @@ export interface SessionOptions {
 /** A caption with its place on the wall clock. */
 export interface CaptionEntry {
   readonly caption: Caption;
-  /** Unix seconds, reckoned from when captions arrive; it never changes. */
+  /** Unix seconds; it never changes once the caption is shown. */
   readonly startedAt: number;
 }
 

@@ -78,7 +78,7 @@ export function problemOfClose(code, reason, last) {
     return problem("overloaded", "The server is full", detail, { retryable: true });
   }
   if (code === 1001 || code === 1012) {
-    const detail = reason || "The server is restarting.";
+    const detail = reason || "It will be back in a moment.";
     return problem("restarting", "The server is restarting", detail, { retryable: true });
   }
   const detail = reason || "The connection to the server was lost.";

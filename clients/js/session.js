@@ -311,8 +311,9 @@ export class MediaSession extends Emitter {
   }
 
   #chat(/** @type {import("./types.d.ts").Chat} */ message) {
-    if (this.#chats.has(message.id)) return;
-    this.#chats.add(message.id);
+    const key = `${message.id} ${message.sent_at}`; // a restarted server counts anew
+    if (this.#chats.has(key)) return;
+    this.#chats.add(key);
     if (this.#chats.size > REMEMBERED_CHATS) {
       this.#chats.delete(this.#chats.values().next().value);
     }

@@ -56,6 +56,8 @@ export interface Caption {
   readonly words: readonly WordMessage[];
   /** The utterance is complete: all its words are final, and no more come. */
   readonly final: boolean;
+  /** When the utterance began, Unix seconds of the server's clock. */
+  readonly started_at: number | null;
 }
 
 /** How a track is captioned. Every field has a default that suits live speech. */

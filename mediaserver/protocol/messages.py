@@ -157,6 +157,8 @@ class Caption(Wire):
     words: tuple[WordMessage, ...]
     final: bool
     """The utterance is complete: all its words are final, and no more come."""
+    started_at: float | None = None
+    """When the utterance began, Unix seconds of the server's clock."""
 
 
 class SpeechStarted(Wire):

@@ -7,9 +7,16 @@ _DIGITS = 3
 
 
 def caption_of(
-    revision: Revision, *, seq: int, track_id: str, member_id: str, speaker: str, task: Task
+    revision: Revision,
+    *,
+    seq: int,
+    track_id: str,
+    member_id: str,
+    speaker: str,
+    task: Task,
+    track_began_at: float,
 ) -> Caption:
-    """Describe an utterance as it is known now."""
+    """Describe an utterance as it is known now; `track_began_at` is in Unix seconds."""
     words = tuple(
         WordMessage(
             text=word.text,
@@ -33,4 +40,5 @@ def caption_of(
         text=revision.text,
         words=words,
         final=revision.complete,
+        started_at=round(track_began_at + revision.start_s, _DIGITS),
     )

@@ -80,9 +80,10 @@ class Session:
         track_id = new_id("t", 12)
 
         offset_s = self._clock.monotonic_s() - self._opened_s
+        began_at = self._clock.wall_s()
 
         def heard(event: TrackEvent) -> None:
-            self._heard(track, event, offset_s)
+            self._heard(track, event, offset_s, began_at)
             if listener is not None:
                 listener(event)
 
@@ -109,7 +110,9 @@ class Session:
             self.ended.set()
             self._on_closed(self, reason)
 
-    def _heard(self, track: CaptionTrack, event: TrackEvent, offset_s: float) -> None:
+    def _heard(
+        self, track: CaptionTrack, event: TrackEvent, offset_s: float, began_at: float
+    ) -> None:
         match event:
             case Revision():
                 self.transcript.add(track.id, self.name, event, offset_s=offset_s)
@@ -122,6 +125,7 @@ class Session:
                             member_id=self.member_id,
                             speaker=self.name,
                             task=track.options.task,
+                            track_began_at=began_at,
                         )
                     )
             case SpeechBegan(at_s):

@@ -110,6 +110,13 @@ describe("CaptionStore", () => {
     assert.equal(store.get("a").startedAt, startedAt);
   });
 
+  it("takes the server's word for when an old caption was said", () => {
+    const store = new CaptionStore();
+    const message = caption("a", "an hour ago", { start_s: 5, final: true, started_at: NOW - 3600 });
+    assert.equal(store.apply(message, NOW).entry.startedAt, NOW - 3600);
+    assert.equal(store.originOf("t1"), NOW - 3605);
+  });
+
   it("goes on after the server restarted and counts from one again", () => {
     const store = new CaptionStore();
     store.apply(caption("a", "before", { seq: 900, final: true }), NOW);

@@ -164,6 +164,8 @@ class Caption:
     words: tuple[Word, ...]
     final: bool
     """The utterance is complete and changes no more."""
+    started_at: float | None = None
+    """When the utterance began, Unix seconds of the server's clock."""
 
     @property
     def final_text(self) -> str:
