@@ -1,0 +1,31 @@
+/** How loud a stream is, twenty times a second. */
+
+const INTERVAL_MS = 50;
+
+export class Level {
+  #context = new AudioContext();
+  #timer;
+
+  /**
+   * @param {MediaStream} stream
+   * @param {(level: number) => void} onLevel 0 to 1, on a scale that suits the ear
+   */
+  constructor(stream, onLevel) {
+    const analyser = this.#context.createAnalyser();
+    analyser.fftSize = 1024;
+    this.#context.createMediaStreamSource(stream).connect(analyser);
+    const samples = new Float32Array(analyser.fftSize);
+    this.#timer = setInterval(() => {
+      analyser.getFloatTimeDomainData(samples);
+      let sum = 0;
+      for (const sample of samples) sum += sample * sample;
+      const decibels = 10 * Math.log10(sum / samples.length + 1e-12);
+      onLevel(Math.min(1, Math.max(0, (decibels + 60) / 48)));
+    }, INTERVAL_MS);
+  }
+
+  close() {
+    clearInterval(this.#timer);
+    this.#context.close();
+  }
+}
