@@ -160,7 +160,6 @@ class SpeechStream:
         utterance.shown = True
         self._remember(words)
         self._endpointer.in_speech = True
-        utterance.speech_end_s = resume.start_s
 
     # ---- in ---------------------------------------------------------------------------------
 
