@@ -1,0 +1,1 @@
+"""Integration tests run against real servers and real peers; see ../conftest.py."""
