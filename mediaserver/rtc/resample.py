@@ -19,7 +19,7 @@ import numpy as np
 
 from mediaserver.captions.audio import SAMPLE_RATE_HZ, AudioChunk
 
-GAP_TOLERANCE_S = 0.02
+GAP_TOLERANCE_S = 0.008
 """Frames this close to where the last one ended are taken as continuous: timestamps are rounded."""
 
 _InputFormat = tuple[str, str, int]

@@ -1,0 +1,423 @@
+"""A WebRTC peer: one browser or publisher, from its offer to its end.
+
+    peers = Peers(RtcConfig(...))             # one a server
+    peer = peers.open(listener)               # listener: a PeerListener; told `closed` exactly once
+    answer = await peer.accept(offer_sdp)     # again for each renegotiation
+    await peer.add_candidate(line, mid, index)  # trickle, before or after the offer
+    peer.send("captions", json, key=..., replaces=...)  # False: that channel is not open
+    peer.stats()                              # PeerStats of the last second
+    peer.videos["1"].open_viewer()            # newest frames; decoded only while somebody looks
+    await peer.stop_audio()                   # what came is handed on, audio_ended is told
+    await peer.flush(1.0)                     # wait until the peer has all messages
+    await peer.close("left")                  # bounded, idempotent
+    await peers.aclose()
+
+Everything that can take for ever in aiortc has a limit here: gathering, connecting, being silent,
+closing. All of a peer's own tasks end with it.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Hashable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal, Protocol
+
+from aiortc import (
+    RTCBundlePolicy,
+    RTCConfiguration,
+    RTCIceCandidate,
+    RTCPeerConnection,
+    RTCSessionDescription,
+)
+
+from mediaserver.captions.audio import AudioChunk
+from mediaserver.kernel.clocks import Clock, SystemClock
+from mediaserver.kernel.errors import (
+    BadInput,
+    Conflict,
+    MediaServerError,
+    SlowConsumer,
+    Unavailable,
+    Unprocessable,
+)
+from mediaserver.kernel.ids import new_id
+from mediaserver.kernel.logging import bind, get_logger
+from mediaserver.kernel.tasks import TaskScope
+from mediaserver.rtc import internals
+from mediaserver.rtc.candidates import MAX_CANDIDATES, parse_candidate
+from mediaserver.rtc.config import RtcConfig
+from mediaserver.rtc.datachannels import DataChannels
+from mediaserver.rtc.sdp import SESSION_RULES, Offer, Rules, check_offer, finish_answer
+from mediaserver.rtc.sections import AudioListener, Sections
+from mediaserver.rtc.stats import PeerStats
+from mediaserver.rtc.video import VideoTrack
+from mediaserver.rtc.watch import Watch
+
+__all__ = ["CloseReason", "Peer", "PeerListener", "PeerStats", "Peers", "RtcConfig"]
+
+log = get_logger(__name__)
+
+CloseReason = Literal["left", "lost", "failed", "timeout", "slow"]
+"""`left`: either side said goodbye. `lost`: it fell silent. `failed`: it could not connect, or
+broke the rules. `timeout`: it did not connect in time. `slow`: it does not read its messages."""
+
+_NEGOTIATION_MARGIN_S = 3.0
+
+
+class PeerListener(AudioListener, Protocol):
+    """Is told what happens to a peer. Called in the event loop; must not wait.
+
+    Besides these: `audio_started(mid)`, `audio(mid, chunk)`, `audio_ended(mid)`. An error of
+    `audio_started` ends the peer with it; one of `audio` (Overloaded) costs that chunk.
+    """
+
+    def connected(self) -> None:
+        """ICE and DTLS are done. Data channels open a little later."""
+        ...
+
+    def channel_message(self, label: str, text: str) -> None:
+        """A text message came. A MediaServerError is answered on the same channel."""
+        ...
+
+    def closed(self, reason: CloseReason, detail: str) -> None:
+        """The peer is gone; the last call, made exactly once. `detail` is for people."""
+        ...
+
+
+class Peer:
+    """See the module's docstring. Made by `Peers.open`."""
+
+    def __init__(
+        self,
+        peer_id: str,
+        config: RtcConfig,
+        listener: PeerListener,
+        clock: Clock,
+        executor: ThreadPoolExecutor,
+    ) -> None:
+        self.id = peer_id
+        self.dropped_audio = 0
+        """Chunks that the listener had no room for."""
+        self._config = config
+        self._listener = listener
+        self._clock = clock
+        self._scope = TaskScope(f"peer {peer_id}", on_failure=self._broken)
+        self._sections = Sections(self._scope, clock, executor, self)
+        self._channels = DataChannels(self._scope, self._channel_message, self._let_go)
+        self._connection = RTCPeerConnection(
+            RTCConfiguration(
+                iceServers=config.rtc_ice_servers(), bundlePolicy=RTCBundlePolicy.MAX_BUNDLE
+            )
+        )
+        self._connection.on("connectionstatechange", self._state_changed)
+        self._negotiating = asyncio.Lock()
+        self._offer: Offer | None = None
+        self._early_candidates: list[RTCIceCandidate] = []
+        self._candidates = 0
+        self._watch: Watch | None = None
+        self._told_audio: set[str] = set()
+        loop = asyncio.get_running_loop()
+        self._connected: asyncio.Future[None] = loop.create_future()
+        self._ended: asyncio.Future[tuple[CloseReason, str]] = loop.create_future()
+        self._gone = asyncio.Event()
+
+    # ---- negotiation --------------------------------------------------------------------------
+
+    async def accept(self, sdp: str, rules: Rules = SESSION_RULES) -> str:
+        """Answer an offer: the first one, or a renegotiation. The answer holds all candidates.
+
+        Raises TooLarge, BadInput or Unprocessable for the offer (the peer goes on as it was),
+        Conflict for a peer that is closed, Unavailable where there is no address to listen on.
+        """
+        async with self._negotiating:
+            offer = check_offer(sdp, rules, self._offer)
+            if self.closed:
+                raise Conflict("the connection is closed; open a new one", code="peer_closed")
+            try:
+                async with asyncio.timeout(self._config.gather_timeout_s + _NEGOTIATION_MARGIN_S):
+                    return await self._negotiate(offer)
+            except MediaServerError as error:
+                self._end("failed", error.detail)
+                raise
+            except Exception as error:  # whatever aiortc ran into with this offer
+                log.warning("peer.negotiation_failed", peer_id=self.id, exc_info=error)
+                self._end("failed", "the offer could not be applied")
+                raise Unprocessable(
+                    f"the offer could not be applied ({type(error).__name__})", code="unusable"
+                ) from error
+
+    async def _negotiate(self, offer: Offer) -> str:
+        connection, first = self._connection, self._offer is None
+        await connection.setRemoteDescription(RTCSessionDescription(offer.sdp, "offer"))
+        self._sections.adopt(connection)
+        transport = internals.transport_of(connection)
+        assert transport is not None
+        if first:
+            internals.bind_ice(
+                transport.transport, self._config.local_addresses(), self._config.gather_timeout_s
+            )
+        if offer.has_data:
+            self._channels.create(connection)
+        await connection.setLocalDescription(await connection.createAnswer())
+        if not transport.transport.iceGatherer.getLocalCandidates():
+            raise Unavailable(
+                "the server has no address for media; its operator sets MEDIASERVER_ICE_INTERFACES",
+                code="no_ice_address",
+            )
+        self._offer = offer
+        await self._sections.apply(offer)
+        early, self._early_candidates = self._early_candidates, []
+        for candidate in itertools.chain(offer.candidates, early):
+            await self._apply_candidate(candidate)
+        return finish_answer(connection.localDescription.sdp, offer)
+
+    async def add_candidate(
+        self, line: str | None, sdp_mid: str | None = None, sdp_mline_index: int | None = None
+    ) -> None:
+        """Take a trickled candidate (RFC 8838), also before the offer. Raises BadInput.
+
+        End-of-candidates ("" or None) is taken note of, no more: told of it, aioice gives up as
+        soon as the known candidates fail, though the peer's own checks may still reach us from an
+        address that nobody named (RFC 8863). Here the connect timeout decides.
+        """
+        candidate = parse_candidate(line, sdp_mid, sdp_mline_index)
+        if candidate is None or self.closed:
+            return
+        if self._offer is not None:
+            await self._apply_candidate(candidate)
+        elif len(self._early_candidates) < MAX_CANDIDATES:
+            self._early_candidates.append(candidate)
+
+    async def _apply_candidate(self, candidate: RTCIceCandidate) -> None:
+        # All media share one transport, so it does not matter which section a candidate names.
+        transport = internals.transport_of(self._connection)
+        self._candidates += 1
+        if transport is not None and self._candidates <= MAX_CANDIDATES:
+            await transport.transport.addRemoteCandidate(candidate)
+
+    # ---- while it lasts -----------------------------------------------------------------------
+
+    @property
+    def closed(self) -> bool:
+        """Whether the peer is over, or ending."""
+        return self._ended.done()
+
+    @property
+    def videos(self) -> Mapping[str, VideoTrack]:
+        """The video tracks by their mid."""
+        return self._sections.videos
+
+    @property
+    def dropped(self) -> int:
+        """Messages and audio chunks that were dropped for this peer."""
+        return self._channels.dropped + self.dropped_audio
+
+    def stats(self) -> PeerStats:
+        """Return the figures of the last second."""
+        return self._watch.stats if self._watch is not None else PeerStats()
+
+    def channel_open(self, label: str) -> bool:
+        """Whether `send` reaches the peer on this channel."""
+        return not self.closed and self._channels.is_open(label)
+
+    def send(
+        self,
+        label: str,
+        text: str,
+        key: Hashable | None = None,
+        replaces: Hashable | None = None,
+    ) -> bool:
+        """Queue a message on `captions`, `chat` or `metrics`; False if that channel is not open.
+
+        A newer message takes the place of an unsent one of the same `key` (a partial); without a
+        key it is kept (a final), and a peer that leaves too many unread is closed as `slow`.
+        `replaces` names the key of a partial that this final supersedes. Raises TooLarge.
+        """
+        return not self.closed and self._channels.send(label, text, key, replaces)
+
+    async def stop_audio(self) -> None:
+        """Take no more audio; what came is handed on, and `audio_ended` is told, before this ends.
+
+        Data channels go on, for the finals that are still to come.
+        """
+        await self._sections.end_audio()
+
+    async def flush(self, timeout_s: float) -> bool:
+        """Wait until the peer has acknowledged all messages; False if it does not in time."""
+        return self.closed or await self._channels.flush(timeout_s)
+
+    async def close(self, reason: CloseReason = "left", detail: str = "") -> None:
+        """End the peer; returns when it is gone and the listener told, within a few seconds."""
+        self._end(reason, detail)
+        await self._gone.wait()
+
+    # ---- its life -----------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Live until something ends it; `Peers` runs this as the peer's task."""
+        reason: CloseReason = "failed"
+        detail = "the server ended"
+        try:
+            with bind(peer_id=self.id):
+                reason, detail = await self._live()
+        finally:
+            self._end(reason, detail)
+            await self._tear_down()
+            self._gone.set()
+            log.info("peer.closed", peer_id=self.id, reason=reason, detail=detail)
+            self._tell(self._listener.closed, reason, detail)
+
+    async def _live(self) -> tuple[CloseReason, str]:
+        timeout_s = self._config.connect_timeout_s
+        await asyncio.wait(
+            (self._connected, self._ended),
+            timeout=timeout_s,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if self._connected.done():
+            log.info("peer.connected", peer_id=self.id)
+            transport = internals.transport_of(self._connection)
+            assert transport is not None
+            self._watch = Watch(
+                transport,
+                self._config,
+                self._clock,
+                self._sections.counters,
+                lambda detail: self._end("lost", detail),
+            )
+            self._scope.spawn("watch", self._watch.run(self._scope))
+            self._tell(self._listener.connected)
+        else:
+            self._end("timeout", f"not connected within {timeout_s:g} s: {self._obstacle()}")
+        return await self._ended
+
+    def _obstacle(self) -> str:
+        if self._offer is None:
+            return "there was no offer"
+        if self._connection.iceConnectionState == "completed":
+            return "the DTLS handshake did not end"
+        return (
+            f"no ICE check got through ({self._candidates} candidates were given); UDP between "
+            "this client and the server must be possible, or a TURN server be configured"
+        )
+
+    async def _tear_down(self) -> None:
+        self._tell(self._channels.close)
+        self._sections.close()
+        try:
+            async with asyncio.timeout(self._config.close_timeout_s):
+                await self._sections.end_audio()
+        except TimeoutError:
+            log.error("peer.audio_did_not_end", peer_id=self.id)
+        await self._scope.aclose(timeout_s=self._config.close_timeout_s)
+        closing = TaskScope(f"closing {self.id}")
+        task = closing.spawn("connection", self._connection.close())
+        _, late = await asyncio.wait((task,), timeout=self._config.close_timeout_s)
+        transport = internals.transport_of(self._connection)
+        if late and transport is not None:
+            log.error("peer.close_timeout", peer_id=self.id)
+            internals.abort(transport.transport)
+        await closing.aclose(timeout_s=1.0)
+
+    def _end(self, reason: CloseReason, detail: str) -> None:
+        """The first call decides why the peer ends; it may come from anywhere."""
+        if not self._ended.done():
+            self._ended.set_result((reason, detail))
+
+    # ---- what aiortc and the parts report -----------------------------------------------------
+
+    def _state_changed(self) -> None:
+        state = self._connection.connectionState
+        if state == "connected" and not self._connected.done():
+            self._connected.set_result(None)
+        elif state == "closed":
+            self._end("left", "the peer closed the connection")
+        elif state == "failed" and self._connected.done():
+            self._end("lost", "the connection broke")
+        elif state == "failed":
+            transport = internals.transport_of(self._connection)
+            cause = internals.handshake_failure(transport) if transport else "unknown"
+            log.warning("peer.connect_failed", peer_id=self.id, cause=cause)
+            self._end("failed", cause)
+
+    def _channel_message(self, label: str, text: str) -> None:
+        if not self.closed:
+            self._listener.channel_message(label, text)
+
+    def _let_go(self, error: SlowConsumer | BadInput) -> None:
+        self._end("slow" if isinstance(error, SlowConsumer) else "failed", error.detail)
+
+    def _broken(self, task: str, error: BaseException) -> None:
+        self._end("failed", f"the server failed ({task}: {type(error).__name__})")
+
+    def _tell(self, listener: Callable[..., None], *args: object) -> None:
+        try:
+            listener(*args)
+        except Exception as error:  # the peer's end must not depend on who is told of it
+            log.error("peer.listener_failed", peer_id=self.id, exc_info=error)
+            self._end("failed", "the server failed")
+
+    # ---- audio, on its way from the sections to the listener ----------------------------------
+
+    def audio_started(self, mid: str) -> None:
+        """Called by the sections."""
+        if self.closed:
+            return
+        try:
+            self._listener.audio_started(mid)
+            self._told_audio.add(mid)
+        except MediaServerError as error:
+            self._end("failed", error.detail)
+
+    def audio(self, mid: str, chunk: AudioChunk) -> None:
+        """Called by the sections."""
+        if mid not in self._told_audio:
+            return
+        try:
+            self._listener.audio(mid, chunk)
+        except MediaServerError as error:
+            if not self.dropped_audio:
+                log.warning("peer.audio_dropped", peer_id=self.id, code=error.specific_code)
+            self.dropped_audio += 1
+
+    def audio_ended(self, mid: str) -> None:
+        """Called by the sections."""
+        if mid in self._told_audio:
+            self._told_audio.remove(mid)
+            self._tell(self._listener.audio_ended, mid)
+
+
+class Peers:
+    """All peers of a server: it opens them, and none outlives it."""
+
+    def __init__(self, config: RtcConfig, clock: Clock | None = None) -> None:
+        self.config = config
+        self._clock = clock or SystemClock()
+        self._scope = TaskScope("peers")
+        self._peers: set[Peer] = set()
+        self._executor = ThreadPoolExecutor(2, thread_name_prefix="video-decoder")
+
+    def __len__(self) -> int:
+        return len(self._peers)
+
+    def open(self, listener: PeerListener, peer_id: str | None = None) -> Peer:
+        """Make a peer, which has `connect_timeout_s` to be connected. Raises Unavailable."""
+        if self._scope.closed:
+            raise Unavailable("this server is stopping", code="draining", retry_after_s=5.0)
+        peer = Peer(peer_id or new_id("p", 12), self.config, listener, self._clock, self._executor)
+        self._peers.add(peer)
+        task = self._scope.spawn(peer.id, peer.run())
+        task.add_done_callback(lambda _: self._peers.discard(peer))
+        return peer
+
+    async def aclose(self) -> None:
+        """Close all peers, at once and within a few seconds; no more can be opened."""
+        closing = [peer.close("left", "the server is stopping") for peer in tuple(self._peers)]
+        limit_s = 3 * self.config.close_timeout_s + 2.0
+        try:
+            async with asyncio.timeout(limit_s):
+                await asyncio.gather(*closing)
+        except TimeoutError:
+            log.error("peers.did_not_close", timeout_s=limit_s)
+        await self._scope.aclose(timeout_s=1.0)
+        self._executor.shutdown(wait=False, cancel_futures=True)
