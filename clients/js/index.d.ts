@@ -195,5 +195,9 @@ export function formatTranscript(store: CaptionStore, format: TranscriptFormat):
 /** Whisper's languages: code to English name. */
 export const LANGUAGES: Readonly<Record<string, string>>;
 export function languageName(code: string): string;
+/** Whisper's code for a BCP 47 tag (en-US: en); null if there is none. */
+export function languageOf(tag: string): string | null;
+/** The BCP 47 tag for Whisper's code, for `lang` and `Intl`. */
+export function languageTag(code: string): string;
 
 export type { ServerMessage };

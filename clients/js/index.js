@@ -2,7 +2,7 @@
 
 export { Backoff } from "./backoff.js";
 export { CaptionStore } from "./captions.js";
-export { LANGUAGES, languageName } from "./languages.js";
+export { LANGUAGES, languageName, languageOf, languageTag } from "./languages.js";
 export { ProblemError } from "./problems.js";
 export { MediaSession } from "./session.js";
 export { formatTranscript, TRANSCRIPT_FORMATS } from "./transcript.js";

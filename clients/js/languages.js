@@ -30,6 +30,18 @@ export function languageTag(code) {
   return BCP_47[code] ?? code;
 }
 
+/** Other names of the same languages. */
+const OTHER_NAMES = /** @type {Record<string, string>} */ ({
+  nb: "no", iw: "he", in: "id", jv: "jw", fil: "tl", yue: "zh",
+});
+
+/** Returns Whisper's code for a BCP 47 tag (en-US: en); null if there is none. */
+export function languageOf(/** @type {string} */ tag) {
+  const primary = tag.split("-")[0].toLowerCase();
+  const code = OTHER_NAMES[primary] ?? primary;
+  return code in LANGUAGES ? code : null;
+}
+
 /** Returns a language's English name; the code itself when it is not known. @param {string} code */
 export function languageName(code) {
   return LANGUAGES[code] ?? code;

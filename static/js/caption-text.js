@@ -1,6 +1,6 @@
 /** A caption as what is final and what may still change. */
 
-import { languageTag } from "../../clients/js/languages.js";
+import { languageTag } from "../../clients/js/index.js";
 
 /** @param {import("../../clients/js/types.d.ts").Caption} caption */
 export function finalText(caption) {
@@ -18,7 +18,7 @@ export function finalText(caption) {
 }
 
 /** The `lang` of what is shown. @param {import("../../clients/js/types.d.ts").Caption} caption */
-export function languageOf(caption) {
+export function captionLanguage(caption) {
   if (caption.task === "translate") return "en";
   return caption.language ? languageTag(caption.language) : null;
 }

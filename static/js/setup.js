@@ -1,7 +1,6 @@
 /** What is captioned and how: source, devices, language, task, name. Remembered for next time. */
 
-import { LANGUAGES } from "../../clients/js/index.js";
-import { languageTag } from "../../clients/js/languages.js";
+import { LANGUAGES, languageOf, languageTag } from "../../clients/js/index.js";
 import { canShareTab, listDevices } from "./capture.js";
 import { $, make } from "./dom.js";
 import { recall, store } from "./preferences.js";
@@ -93,8 +92,7 @@ export class Setup {
 /** Detection first, then the reader's own languages, then all. */
 function fillLanguages(select) {
   const option = (code) => new Option(label(code), code);
-  const own = [...new Set((navigator.languages ?? []).map((tag) => tag.split("-")[0]))]
-    .filter((code) => code in LANGUAGES);
+  const own = [...new Set((navigator.languages ?? []).map(languageOf))].filter(Boolean);
   const all = Object.keys(LANGUAGES).sort((a, b) => LANGUAGES[a].localeCompare(LANGUAGES[b]));
   select.append(new Option("Detect the language", ""));
   if (own.length) select.append(make("optgroup", { label: "Yours" }, ...own.map(option)));

@@ -1,7 +1,7 @@
 /** The stage: one's own picture, or the sound as a wave, and the captions over it. */
 
 import { $, make } from "./dom.js";
-import { finalText, languageOf } from "./caption-text.js";
+import { finalText, captionLanguage } from "./caption-text.js";
 
 const OVERLAY_S = 8;
 const BARS = 72;
@@ -89,7 +89,7 @@ export class Stage {
   #renderOverlay() {
     const lines = [...this.#lines.values()].map(({ caption }) => {
       const { final, tentative } = finalText(caption);
-      const line = make("p", { class: "overlay-line", lang: languageOf(caption), dir: "auto" });
+      const line = make("p", { class: "overlay-line", lang: captionLanguage(caption), dir: "auto" });
       if (this.#several) {
         line.append(make("span", { class: "overlay-who", text: `${caption.speaker}: ` }));
       }

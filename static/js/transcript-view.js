@@ -1,7 +1,7 @@
 /** The scrolling transcript, and what a screen reader hears of it. */
 
 import { $, clockTime, make, say, stickToEnd } from "./dom.js";
-import { finalText, languageOf } from "./caption-text.js";
+import { finalText, captionLanguage } from "./caption-text.js";
 
 const MOST_SHOWN = 1000;
 const MOST_SPOKEN = 30;
@@ -121,7 +121,7 @@ export class TranscriptView {
     }
     const said = line.lastElementChild;
     const { final, tentative } = finalText(caption);
-    const language = languageOf(caption);
+    const language = captionLanguage(caption);
     if (language) said.lang = language;
     element.toggleAttribute("data-final", caption.final);
     said.replaceChildren(final);
@@ -164,7 +164,7 @@ class Announcer {
     const who = caption.speaker === this.#lastSpeaker ? "" : `${caption.speaker}: `;
     this.#lastSpeaker = caption.speaker;
     const text = who + words.join(" ");
-    this.#region.append(make("p", { text, lang: languageOf(caption) }));
+    this.#region.append(make("p", { text, lang: captionLanguage(caption) }));
     while (this.#region.childElementCount > MOST_SPOKEN) this.#region.firstElementChild.remove();
   }
 }

@@ -1,0 +1,190 @@
+"""Browser tests: Chromium, driven by Playwright, on the real page of a real server."""
+
+import os
+import re
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright
+
+from tests.live import LiveServer
+from tests.speech import RATE_HZ, Clip
+
+ARGUMENTS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-quic",
+    "--no-first-run",
+    "--autoplay-policy=no-user-gesture-required",
+    "--allow-loopback-in-peer-connection",
+)
+FAKE_DEVICES = ("--use-fake-device-for-media-stream",)
+ALLOWED = ("--use-fake-ui-for-media-stream",)
+DESKTOP = (1280, 800)
+PHONE = (360, 740)
+LEAD_IN_S = 3.0
+"""Silence before the speech: the microphone runs before the connection stands."""
+TAIL_S = 6.0
+
+
+@dataclass
+class Visit:
+    """An open page, and what went wrong on it."""
+
+    page: Page
+    server: LiveServer
+    unexpected: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
+    expected: list[str] = field(default_factory=list)
+    """Patterns of console errors that this test brings about."""
+
+    def expect_error(self, pattern: str) -> None:
+        """Let console errors that match `pattern` pass."""
+        self.expected.append(pattern)
+
+    def check(self) -> None:
+        """Fail on console errors that nobody expected, and on requests to other hosts."""
+        wrong = [
+            text
+            for text in self.unexpected
+            if not any(re.search(pattern, text) for pattern in self.expected)
+        ]
+        assert not wrong, f"errors on the console: {wrong}"
+        assert not self.foreign, f"requests to other hosts: {self.foreign}"
+
+    @property
+    def state(self) -> Any:
+        """The pill that tells how the connection is."""
+        return self.page.locator("#connection-text")
+
+    async def start(self) -> None:
+        """Press the button that starts captions."""
+        await self.page.get_by_role("button", name="Start captions").click()
+
+    async def stop(self) -> None:
+        """Press the button that ends them."""
+        await self.page.get_by_role("button", name="Stop captions").click()
+
+    async def overflow_px(self) -> int:
+        """How much wider than the window the page is."""
+        width: int = await self.page.evaluate(
+            "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        )
+        return width
+
+
+OpenPage = Callable[..., Awaitable[Visit]]
+
+
+def chromium_path() -> str:
+    """Return the system's Chromium; skips where there is none."""
+    given = os.environ.get("MEDIASERVER_TEST_CHROMIUM")
+    for name in (given, "chromium", "chromium-browser", "google-chrome"):
+        if name and (found := shutil.which(name)):
+            return found
+    pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+
+
+@pytest.fixture
+async def open_page(tmp_path: Path) -> AsyncIterator[OpenPage]:
+    """Open the page: ``await open_page(server, audio=FILE, phone=True, dark=True, …)``.
+
+    Each call is a Chromium of its own with a fresh profile. At the end of the test no page may
+    have logged an error or asked another host for anything.
+    """
+    visits: list[Visit] = []
+    browsers: list[Browser] = []
+    async with async_playwright() as playwright:
+
+        async def visit(
+            server: LiveServer,
+            *,
+            path: str = "/?room=test-room",
+            audio: Path | None = None,
+            allow: bool = True,
+            devices: bool = True,
+            phone: bool = False,
+            dark: bool = False,
+            origin: str | None = None,
+            arguments: tuple[str, ...] = (),
+            before: str = "",
+        ) -> Visit:
+            wanted = [*ARGUMENTS, *arguments]
+            wanted += FAKE_DEVICES if devices else ()
+            wanted += ALLOWED if allow else ()
+            if audio is not None:
+                wanted.append(f"--use-file-for-fake-audio-capture={audio}%noloop")
+            browser = await playwright.chromium.launch(executable_path=chromium_path(), args=wanted)
+            browsers.append(browser)
+            width, height = PHONE if phone else DESKTOP
+            context = await browser.new_context(
+                viewport={"width": width, "height": height},
+                color_scheme="dark" if dark else "light",
+                has_touch=phone,
+                accept_downloads=True,
+            )
+            page = await context.new_page()
+            if before:
+                await page.add_init_script(before)
+            url = origin or server.url
+            opened = Visit(page, server)
+            _watch(opened, url)
+            visits.append(opened)
+            await page.goto(url + path)
+            return opened
+
+        try:
+            yield visit
+        finally:
+            for browser in browsers:
+                await browser.close()
+    for opened in visits:
+        opened.check()
+
+
+def _watch(visit: Visit, url: str) -> None:
+    host = url.split("://")[1]
+
+    def on_console(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            visit.unexpected.append(message.text)
+
+    def on_request(request: Request) -> None:
+        scheme, _, rest = request.url.partition("://")
+        if scheme not in ("blob", "data") and rest.partition("/")[0] != host:
+            visit.foreign.append(request.url)
+
+    visit.page.on("console", on_console)
+    visit.page.on("pageerror", lambda error: visit.unexpected.append(str(error)))
+    visit.page.on("request", on_request)
+
+
+@pytest.fixture
+def spoken(tmp_path: Path) -> Callable[[Clip], Path]:
+    """Write a recording as a WAV file that Chromium plays as its microphone."""
+
+    def write(clip: Clip) -> Path:
+        silence = (np.zeros(round(s * RATE_HZ), np.float32) for s in (LEAD_IN_S, TAIL_S))
+        lead_in, tail = silence
+        path = tmp_path / f"{clip.name}.wav"
+        samples = np.concatenate([lead_in, clip.samples, tail])
+        soundfile.write(path, samples, RATE_HZ, subtype="PCM_16")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def server_without_speech(start_server: Callable[..., LiveServer], tmp_path: Path) -> LiveServer:
+    """A server whose speech worker is not there: quick to start, and a case of its own."""
+    return start_server(wait_ready=False, inference_urls=f"unix:{tmp_path}/nobody.sock")
