@@ -10,6 +10,8 @@ import { ProblemError, problem } from "./problems.js";
  */
 
 const MOST_ATTEMPTS = 4;
+/** What the server says while it has not noticed yet that the peer before is gone. */
+const PEER_BEFORE = new Set(["ice_restart", "dtls_restart", "sections_changed", "peer_closed"]);
 
 export class Publisher {
   /** @type {MediaStream | null} */
@@ -121,7 +123,8 @@ export class Publisher {
   #failed(/** @type {Peer} */ peer, /** @type {Problem} */ reason) {
     if (this.#peer !== peer) return; // it was stopped on purpose
     this.#drop();
-    if (!reason.retryable || this.#backoff.attempt >= MOST_ATTEMPTS) {
+    const passing = reason.retryable || PEER_BEFORE.has(reason.code);
+    if (!passing || this.#backoff.attempt >= MOST_ATTEMPTS) {
       this.stop(reason);
       return;
     }

@@ -322,6 +322,25 @@ describe("publishing", () => {
     made.close();
   });
 
+  it("waits for a server that still holds the peer before", async () => {
+    const world = fakeWorld();
+    const made = await live(world);
+    world.peers[0].become("failed");
+    await settled();
+    await world.time.advance(1100);
+    const problem = { code: "ice_restart", status: 422, title: "", detail: "", retryable: false };
+    world.sockets[0].say({ type: "error", problem, in_reply_to: "offer" });
+    await settled();
+    assert.equal(made.publishing, "connecting");
+    await world.time.advance(2100);
+    world.sockets[0].say({ type: "answer", sdp: "answer" });
+    await settled();
+    world.peers[2].become("connected");
+    await settled();
+    assert.equal(made.publishing, "live");
+    made.close();
+  });
+
   it("does not mind a short disturbance", async () => {
     const world = fakeWorld();
     const made = await live(world);
