@@ -210,8 +210,6 @@ class Session:
         except asyncio.CancelledError:
             await publication.abort()
             raise
-        if publication.track_id is not None:
-            self._timeline.began(publication.track_id, publication.began_s)
         return publication
 
     async def finalize(self, timeout_s: float = 30.0) -> None:
@@ -250,8 +248,7 @@ class Session:
     def transcript(self, format: Format = "text") -> str:
         """Return everybody's finals so far as text, vtt, srt or json.
 
-        Times count from the first track's first sample. For others' tracks that is estimated
-        from when their captions came, so it is late by their delay.
+        Times count from the first sample of the track that began first.
         """
         captions = self._timeline.arrange(self._log.finals)
         speakers = len({caption.member_id for caption in captions}) > 1 and self._room is not None
@@ -340,9 +337,11 @@ class Session:
         publication = self._publication
         mine = publication is not None and publication.receive(message)
         match message:
-            case Caption() if not mine and message.track_id not in self._past_tracks:
-                self._timeline.heard(message, time.monotonic())
-                self._log.apply(message)
+            case Caption() if mine or message.track_id not in self._past_tracks:
+                if publication is None or message.track_id not in publication.tracks[1:]:
+                    self._timeline.heard(message, time.time())
+                if not mine:
+                    self._log.apply(message)
             case TrackEnded() if not mine:
                 self._log.drop_open(message.track_id)
             case Chat() if (message.id, message.sent_at) not in self._chats_seen:

@@ -9,24 +9,21 @@ _MOST_TRACKS = 10_000
 
 
 class Timeline:
-    """Where on the local monotonic clock each track has its zero."""
+    """Where on the server's clock each track has its zero, from the first caption of each."""
 
     def __init__(self) -> None:
         self._zero_s: dict[str, float] = {}
 
-    def began(self, track_id: str, now_s: float) -> None:
-        """A track of our own: its first sample was at `now_s`."""
-        self._keep(track_id, now_s)
-
     def heard(self, caption: Caption, now_s: float) -> None:
-        """Somebody's caption came: its end was said at the latest `now_s`."""
-        zero_s = now_s - caption.end_s
-        self._keep(caption.track_id, min(zero_s, self._zero_s.get(caption.track_id, zero_s)))
-
-    def _keep(self, track_id: str, zero_s: float) -> None:
-        if track_id not in self._zero_s and len(self._zero_s) >= _MOST_TRACKS:
+        """A caption came. `now_s` (Unix seconds) stands in if the server does not say when."""
+        if caption.track_id in self._zero_s:
+            return
+        if len(self._zero_s) >= _MOST_TRACKS:
             del self._zero_s[next(iter(self._zero_s))]
-        self._zero_s[track_id] = zero_s
+        began_at = now_s - caption.end_s + caption.start_s
+        if caption.started_at is not None:
+            began_at = caption.started_at
+        self._zero_s[caption.track_id] = began_at - caption.start_s
 
     def arrange(self, captions: Iterable[Caption]) -> list[Caption]:
         """Return `captions` in order, with times from the earliest track's zero."""

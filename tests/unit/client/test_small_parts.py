@@ -1,5 +1,6 @@
 """Backoff, flow control, feeds, the caption log, the timeline."""
 
+import dataclasses
 import random
 
 import pytest
@@ -124,13 +125,14 @@ def test_partials_of_a_track_that_is_gone_are_forgotten() -> None:
     assert log.open == ()
 
 
-def test_tracks_are_placed_on_one_clock() -> None:
+def test_tracks_are_placed_on_the_servers_clock() -> None:
     timeline = Timeline()
-    timeline.began("mine", 100.0)
     mine = caption("a", "first", final=True, start_s=1.0, track_id="mine")
-    theirs = caption("b", "second", final=True, start_s=0.0, track_id="theirs")
-    timeline.heard(theirs, 105.0)  # its zero: 105 - 0.9
+    theirs = caption("b", "second", final=True, start_s=0.5, track_id="theirs")
+    timeline.heard(dataclasses.replace(mine, started_at=101.0), now_s=0.0)
+    timeline.heard(theirs, now_s=105.0)  # an older server does not say: its end was said now
     last = caption("c", "third", final=True, start_s=9.0, track_id="mine")
+    timeline.heard(dataclasses.replace(last, started_at=500.0), now_s=0.0)
     placed = timeline.arrange([theirs, last, mine])
     assert [c.text for c in placed] == ["first", "second", "third"]
     assert placed[0].start_s == 1.0
