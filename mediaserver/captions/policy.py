@@ -8,10 +8,11 @@ from left to right, on the first of:
 - evidence: the model is sure of it and of what follows, and it ends `sure_hold_s` before the end
   (so one decode is enough);
 - pressure: the live window is about to outgrow its bound;
+- age: nothing followed it for seconds, though a voice went on (`commit_until`);
 - completion: the utterance is over.
 
-The last word of a hypothesis never becomes final before completion: a word cut by the window's
-end and its punctuation are known only when something follows.
+Otherwise the last word of a hypothesis does not become final before completion: a word cut by the
+window's end and its punctuation are known only when something follows.
 """
 
 import re
@@ -50,6 +51,10 @@ class PolicyParameters:
     """Uncommitted audio beyond this is committed, all but the last two words."""
     show_hold_s: float = 0.1
     """A tentative last word that ends nearer to the end of what was heard is not shown."""
+    show_probability: float = 0.5
+    """Less probable tentative words are shown once two decodes agree on them,"""
+    show_anyway_s: float = 1.2
+    """or when they end this long before the end of what was heard."""
     no_speech_probability: float = 0.6
     weak_probability: float = 0.35
     """With no_speech above its limit, hypotheses weaker than this on average are not words."""
@@ -80,9 +85,9 @@ class UtterancePolicy:
         words = without_loops(without_echo(self.final, heard))
         count = len(words) if complete else self._committable(words, heard_s, live_s)
         self.final.extend(_in_order(words[:count], self.final_end_s))
-        rest = words[count:]
+        rest, before = words[count:], self._before[count:]
         self._before = rest
-        self.tentative = self._shown(rest, heard_s)
+        self.tentative = self._shown(rest, before, heard_s)
         return count
 
     def complete_as_shown(self) -> int:
@@ -91,6 +96,23 @@ class UtterancePolicy:
         self.final.extend(_in_order(rest, self.final_end_s))
         self._before = self.tentative = ()
         return len(rest)
+
+    def commit_until(self, until_s: float) -> int:
+        """Make the words that ended before `until_s` final, since nothing followed them.
+
+        Returns how many.
+        """
+        count = 0
+        while count < len(self._before) and self._before[count].word.end_s <= until_s:
+            count += 1
+        self.final.extend(_in_order(self._before[:count], self.final_end_s))
+        self._before, self.tentative = self._before[count:], self.tentative[count:]
+        return count
+
+    @property
+    def next_start_s(self) -> float | None:
+        """Where the last hypothesis goes on behind the final words."""
+        return self._before[0].word.start_s if self._before else None
 
     def adopt(self, before: "UtterancePolicy") -> None:
         """Go on with what another utterance had not made final."""
@@ -125,9 +147,17 @@ class UtterancePolicy:
             count = i + 1
         return count
 
-    def _shown(self, rest: tuple[HeardWord, ...], heard_s: float) -> tuple[HeardWord, ...]:
-        if rest and heard_s - rest[-1].word.end_s < self.parameters.show_hold_s:
-            return rest[:-1]
+    def _shown(
+        self, rest: tuple[HeardWord, ...], before: tuple[HeardWord, ...], heard_s: float
+    ) -> tuple[HeardWord, ...]:
+        """What is likely to stay: up to the first word that may well change."""
+        p = self.parameters
+        for i, word in enumerate(rest):
+            room_s = heard_s - word.word.end_s
+            agreed = i < len(before) and before[i].key == word.key
+            likely = agreed or word.word.probability >= p.show_probability
+            if room_s < p.show_hold_s or not (likely or room_s >= p.show_anyway_s):
+                return rest[:i]
         return rest
 
 

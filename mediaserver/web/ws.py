@@ -169,6 +169,8 @@ class MemberConnection:
             case m.AudioStop():
                 await self._audio_stop()
             case m.Configure(options=options):
+                if self._peer is not None:
+                    self._peer.configure(options)
                 for track in self.session.tracks:
                     track.configure(options)
             case m.Finalize():
@@ -182,7 +184,7 @@ class MemberConnection:
         return True
 
     async def _offer(self, message: m.Offer) -> None:
-        if self._peer is None or self._peer.closed:
+        if self._peer is None or self._peer.over:
             self._peer = PeerPublisher(
                 self._peers, self.session, message.options, self._channel_text, self._report
             )

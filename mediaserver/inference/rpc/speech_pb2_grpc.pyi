@@ -9,24 +9,23 @@ OK after the last final. A worker that cannot take the stream ends it with RESOU
 and `retry-after-ms` in the trailing metadata.
 """
 
+from collections import abc as _abc
+from grpc import aio as _aio
+from mediaserver.inference.rpc import speech_pb2 as _speech_pb2
 import abc as _abc_1
+import grpc as _grpc
 import sys
 import typing as _typing
-from collections import abc as _abc
-
-import grpc as _grpc
-from grpc import aio as _aio
-
-from mediaserver.inference.rpc import speech_pb2 as _speech_pb2
 
 if sys.version_info >= (3, 11):
     from typing import Self as _Self
 else:
-    from typing import Self as _Self
+    from typing_extensions import Self as _Self
 
 _T = _typing.TypeVar("_T")
 
 class _MaybeAsyncIterator(_abc.AsyncIterator[_T], _abc.Iterator[_T], metaclass=_abc_1.ABCMeta): ...
+
 class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ignore[misc, type-arg]
     ...
 
@@ -53,14 +52,13 @@ class SpeechServicer(metaclass=_abc_1.ABCMeta):
         self,
         request_iterator: _MaybeAsyncIterator[_speech_pb2.SpeechRequest],
         context: _ServicerContext,
-    ) -> _abc.Iterator[_speech_pb2.SpeechEvent] | _abc.AsyncIterator[_speech_pb2.SpeechEvent]: ...
+    ) -> _typing.Union[_abc.Iterator[_speech_pb2.SpeechEvent], _abc.AsyncIterator[_speech_pb2.SpeechEvent]]: ...
+
     @_abc_1.abstractmethod
     def Status(
         self,
         request: _speech_pb2.StatusRequest,
         context: _ServicerContext,
-    ) -> _speech_pb2.WorkerStatus | _abc.Awaitable[_speech_pb2.WorkerStatus]: ...
+    ) -> _typing.Union[_speech_pb2.WorkerStatus, _abc.Awaitable[_speech_pb2.WorkerStatus]]: ...
 
-def add_SpeechServicer_to_server(
-    servicer: SpeechServicer, server: _grpc.Server | _aio.Server
-) -> None: ...
+def add_SpeechServicer_to_server(servicer: SpeechServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -95,6 +95,10 @@ class StreamParameters:
     """An utterance this long is completed at the next sentence end,"""
     split_hard_s: float = 25.0
     """and one this long at the next final word."""
+    max_window_s: float = 15.0
+    """A decode sees no more than this; the models take 30 s."""
+    skip_keep_s: float = 2.0
+    """Of audio that keeps giving no words, what is kept when the window moves on."""
 
 
 @dataclass(slots=True)
@@ -111,6 +115,10 @@ class Utterance:
     shown: bool = False
     """Whether a revision with words was sent."""
     endpoint: bool = True
+    language: str = "en"
+    """What the newest decode heard."""
+    skipped_s: float = 0.0
+    """Audio before this gave no words, again and again; it is not looked at any more."""
 
 
 class SpeechStream:
@@ -218,7 +226,7 @@ class SpeechStream:
         if not self._utterances or self.in_flight:
             return -1.0
         current = self._utterances[0]
-        end_s = self._window_end(current)
+        end_s = self._heard_end(current)
         if current.end_s is not None:
             return max(0.0, end_s - max(current.decoded_s, current.start_s))
         if not self.options.interim and end_s - self._live_from(current) < 4.0:
@@ -256,7 +264,7 @@ class SpeechStream:
                 current.number, end_s - current.start_s, complete=current.end_s is not None
             ),
             translate=self.options.translate,
-            final=current.end_s is not None,
+            final=current.end_s is not None and end_s >= current.end_s - 1e-6,
         )
 
     def apply(self, job: Job, heard: Heard) -> list[SpeechEvent]:
@@ -269,19 +277,22 @@ class SpeechStream:
             if before is not None and self._latch.current != before:
                 self._forget_text()
                 return self._take()  # decode again, in the new language
-        current.decoded_s = job.end_s
+        current.decoded_s, current.language = job.end_s, heard.language
         words = self._believable(heard)
         live_s = job.end_s - self._live_from(current)
         complete = job.final or (
             current.speech_end_s is not None and self._saw_end(current, current.speech_end_s)
         )
         count = current.policy.update(words, job.end_s, complete=complete, live_s=live_s)
-        self._note_said(current, count)
-        self._report(current, count, heard.language, complete=complete)
+        if not complete:
+            count += self._move_on(current, job, count)
+        else:
+            self._note_said(current, count)
+        self._report(current, count, complete=complete)
         if complete:
             self._complete(current)
         else:
-            self._split(current, heard.language)
+            self._split(current)
             self._settle()
         return self._take()
 
@@ -337,10 +348,9 @@ class SpeechStream:
             and len(self._utterances) == 1
             and not self.in_flight
         ):
-            language = self._latch.current or "en"
             count = utterance.policy.complete_as_shown()
             self._note_said(utterance, count)
-            self._report(utterance, count, language, complete=True)
+            self._report(utterance, count, complete=True)
             self._complete(utterance)
 
     def _complete(self, utterance: Utterance) -> None:
@@ -349,7 +359,7 @@ class SpeechStream:
             self._join(self._utterances[0].start_s)
         self._settle()
 
-    def _split(self, current: Utterance, language: str) -> None:
+    def _split(self, current: Utterance) -> None:
         """Complete an utterance that grew long; what is not final yet begins the next one."""
         final = current.policy.final
         if not final or current.end_s is not None:
@@ -363,15 +373,15 @@ class SpeechStream:
         carried = UtterancePolicy(self.parameters.policy)
         carried.adopt(current.policy)
         after = Utterance(self._next_number, edge_s, carried)
-        after.decoded_s, after.shown = current.decoded_s, False
+        after.decoded_s, after.language = current.decoded_s, current.language
         self._next_number += 1
         current.endpoint = False
-        self._report(current, 0, language, complete=True)
+        self._report(current, 0, complete=True)
         self._utterances[0] = after
         if carried.tentative:
-            self._report(after, 0, language, complete=False)
+            self._report(after, 0, complete=False)
 
-    def _report(self, current: Utterance, count: int, language: str, *, complete: bool) -> None:
+    def _report(self, current: Utterance, count: int, *, complete: bool) -> None:
         policy = current.policy
         tentative = policy.tentative if self.options.interim and not complete else ()
         if complete and not policy.final and not current.shown:
@@ -380,7 +390,7 @@ class SpeechStream:
             return
         current.shown = True
         final = tuple(heard.word for heard in policy.final)
-        edge_s = policy.final_end_s or current.start_s
+        edge_s = self._live_from(current)
         self._outcome.append(
             Revision(
                 utterance=current.number,
@@ -389,7 +399,7 @@ class SpeechStream:
                 tentative=tuple(heard.word for heard in tentative),
                 complete=complete,
                 start_s=final[0].start_s if final else current.start_s,
-                language=language,
+                language=current.language,
                 settled_s=(current.end_s or edge_s) if complete else edge_s,
                 end_s=current.decoded_s,
                 endpoint=complete and current.endpoint,
@@ -406,13 +416,37 @@ class SpeechStream:
     # ---- window and prompt ------------------------------------------------------------------
 
     def _window_end(self, current: Utterance) -> float:
+        return min(self._heard_end(current), self._window_s + self.parameters.max_window_s)
+
+    def _heard_end(self, current: Utterance) -> float:
+        """End of the speech heard so far, with a little silence."""
         if current.end_s is not None:
             return current.end_s
         return min(self.audio.end_s, self._endpointer.speech_end_s + self.parameters.tail_s)
 
     def _live_from(self, current: Utterance) -> float:
         """Where the audio starts that no final word covers."""
-        return current.policy.final_end_s or current.start_s
+        return max(current.policy.final_end_s or current.start_s, current.skipped_s)
+
+    def _move_on(self, current: Utterance, job: Job, count: int) -> int:
+        """Cut the window behind `count` words that became final; return how many more did.
+
+        A voice without words (music, a crowd) is passed over once the live part is at its bound,
+        and a window at its own bound moves in any case: neither may grow without end.
+        """
+        p, policy = self.parameters, current.policy
+        full = job.end_s - job.start_s >= p.max_window_s - 0.1
+        idle = job.end_s - self._live_from(current) > p.policy.max_live_s and (not count or full)
+        if idle:
+            edge_s = job.end_s - p.skip_keep_s
+            count, before = count + policy.commit_until(edge_s), count
+            current.skipped_s = min(edge_s, policy.next_start_s or edge_s)
+        else:
+            before = count
+        self._note_said(current, count)
+        if idle or (full and self._window_s <= job.start_s):
+            self._pass(len(self._said), self._live_from(current))
+        return count - before
 
     def _note_said(self, current: Utterance, count: int) -> None:
         """Put the newest `count` final words behind the window's, and cut the window."""
@@ -446,7 +480,7 @@ class SpeechStream:
         if self._utterances:
             self._settled_s = max(self._settled_s, self._live_from(self._utterances[0]))
         else:
-            quiet_s = self.audio.end_s - self.parameters.preroll_s - 0.2
+            quiet_s = self._endpointer.heard_s - self.parameters.preroll_s - 0.2
             self._settled_s = max(self._settled_s, quiet_s)
             last_s = self._said[-1].word.end_s if self._said else self._window_s
             if quiet_s - last_s > self.parameters.context_gap_s:
