@@ -15,6 +15,8 @@ from mediaserver.captions.policy import (
 )
 
 P = PolicyParameters()
+UNSURE = P.sure_probability - 0.1
+"""Shown, but final only when two decodes agree."""
 
 
 def heard(text: str, start_s: float, end_s: float, probability: float = 0.9) -> HeardWord:
@@ -126,16 +128,15 @@ def test_completing_as_shown_keeps_each_word_of_the_last_hypothesis_once(
 
 def test_two_decodes_that_agree_make_a_word_final() -> None:
     policy = UtterancePolicy()
-    weak = P.sure_probability - 0.1
-    assert policy.update(say("one two three", 0.0, weak), 1.3, complete=False) == 0
+    assert policy.update(say("one two three", 0.0, UNSURE), 1.3, complete=False) == 0
     assert texts(policy.tentative) == ["one", "two", "three"]
-    assert policy.update(say("One, two tree four", 0.0, weak), 1.8, complete=False) == 2
+    assert policy.update(say("One, two tree four", 0.0, UNSURE), 1.8, complete=False) == 2
     assert texts(policy.final) == ["One,", "two"]  # as written last: case and commas may change
 
 
 def test_agreement_waits_until_the_word_lies_behind_the_hold() -> None:
     policy = UtterancePolicy()
-    words = say("one two", 0.0, 0.5)
+    words = say("one two", 0.0, UNSURE)
     end_s = words[0].word.end_s
     policy.update(words, end_s + P.agreed_hold_s - 0.01, complete=False)
     assert policy.update(words, end_s + P.agreed_hold_s - 0.01, complete=False) == 0
@@ -164,9 +165,33 @@ def test_the_last_word_is_not_final_even_under_pressure() -> None:
 
 def test_a_last_word_at_the_edge_of_the_audio_is_not_shown() -> None:
     policy = UtterancePolicy()
-    policy.update(say("one two", 0.0, 0.1), 0.75, complete=False)
+    policy.update(say("one two", 0.0, UNSURE), 0.75, complete=False)
     assert texts(policy.tentative) == ["one"]
     assert policy.complete_as_shown() == 2  # kept for the end though
+
+
+def test_with_age_words_that_nothing_followed_become_final() -> None:
+    policy = UtterancePolicy()
+    policy.update(say("one two", 0.0, UNSURE), 6.0, complete=False)
+    assert policy.next_start_s == 0.0
+    assert policy.commit_until(0.5) == 1
+    assert texts(policy.final) == ["one"]
+    assert texts(policy.tentative) == ["two"]
+    assert policy.next_start_s == 0.4
+    assert policy.commit_until(4.0) == 1
+    assert policy.next_start_s is None
+    assert policy.complete_as_shown() == 0
+
+
+@given(updates)
+def test_what_is_shown_begins_with_what_the_next_hypothesis_has_to_confirm(
+    given_updates: list[tuple[tuple[HeardWord, ...], float, float, bool]],
+) -> None:
+    policy = UtterancePolicy()
+    for words, heard_s, live_s, complete in given_updates:
+        policy.update(words, heard_s, complete=complete, live_s=live_s)
+        tokens = tuple(token for word in policy.tentative for token in word.tokens)
+        assert policy.draft[: len(tokens)] == tokens
 
 
 def test_a_draft_is_the_hypothesis_behind_the_final_words() -> None:
@@ -178,11 +203,11 @@ def test_a_draft_is_the_hypothesis_behind_the_final_words() -> None:
 
 def test_what_one_utterance_left_another_can_adopt() -> None:
     first, second = UtterancePolicy(), UtterancePolicy()
-    first.update(say("one two three", 0.0, 0.2), 1.4, complete=False)
+    first.update(say("one two three", 0.0, UNSURE), 1.4, complete=False)
     second.adopt(first)
     assert first.complete_as_shown() == 0
     assert texts(second.tentative) == ["one", "two", "three"]
-    assert second.update(say("one two three", 0.0, 0.2), 1.9, complete=False) == 2
+    assert second.update(say("one two three", 0.0, UNSURE), 1.9, complete=False) == 2
 
 
 # ---- echoes

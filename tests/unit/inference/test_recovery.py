@@ -6,13 +6,8 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.unit.inference.simulation import (
-    Script,
-    ScriptedWord,
-    SimulatedTrack,
-    Simulation,
-    random_script,
-)
+from tests.unit.inference.scripted import Script, ScriptedWord, random_script
+from tests.unit.inference.simulation import SimulatedTrack, Simulation
 
 
 def check(track: SimulatedTrack) -> None:
