@@ -54,7 +54,8 @@ class Dispatcher:
         self._failures = 0
         self._work = asyncio.Event()
         self._executor = ThreadPoolExecutor(recogniser.slots, thread_name_prefix="model")
-        self._scope = TaskScope("dispatcher")
+        # A slot whose task failed decodes no more: better no worker than one that stands still.
+        self._scope = TaskScope("dispatcher", on_failure=lambda _, error: on_broken(error))
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -136,6 +137,7 @@ class Dispatcher:
         sink = self._streams.get(stream)
         if heard is None:
             stream.failed(job)
+            self.notice(stream)  # no audio may come any more that would
             return
         events = stream.apply(job, heard)
         if sink is not None:
