@@ -4,7 +4,14 @@ import difflib
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from mediaserver.kernel.errors import BadInput
 from mediaserver.protocol.base import Inbound
@@ -58,6 +65,8 @@ _IgnoredList = Annotated[tuple[_Ignored, ...], Field(max_length=500)]
 
 class ListenQuery(Inbound):
     """The query of ``WS /v1/listen``. An unknown name or value is refused before the upgrade."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     encoding: Annotated[ListenEncoding | None, BeforeValidator(_encoding)] = None
     """How the audio is encoded; left out for containers (WebM, Ogg, WAV, MP3, FLAC, …), which

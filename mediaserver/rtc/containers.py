@@ -297,8 +297,8 @@ class Demuxer:
     def _read(self, size: int) -> bytes:
         with self._changed:
             while True:
-                if self._aborted:
-                    raise _Aborted
+                if self._aborted:  # as an end, for PyAV prints what is raised in here
+                    return b""
                 if self._input:
                     piece = bytes(self._input[:size])
                     self._input = self._input[size:]
