@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 from mediaserver.captions.events import Word
 
+SQUEEZED_S = 0.06
 _KEEP = re.compile(r"[^\w']+")
 
 
@@ -82,7 +83,7 @@ class UtterancePolicy:
         `heard_s` is the end of the audio that the decode saw, `live_s` how much of it no final
         word covers.
         """
-        words = without_loops(without_echo(self.final, heard))
+        words = without_loops(without_squeezed(without_echo(self.final, heard)))
         count = len(words) if complete else self._committable(words, heard_s, live_s)
         self.final.extend(_in_order(words[:count], self.final_end_s))
         rest, before = words[count:], self._before[count:]
@@ -175,6 +176,18 @@ def without_echo(final: list[HeardWord], heard: tuple[HeardWord, ...]) -> tuple[
         if same and heard[n - 1].word.end_s <= edge_s + 0.12 * n:
             return heard[n:]
     return heard
+
+
+def without_squeezed(words: tuple[HeardWord, ...]) -> tuple[HeardWord, ...]:
+    """Cut a hypothesis where words begin that have no place in the audio.
+
+    What Whisper makes up behind the end of speech is aligned to one moment: two or more words
+    within less than SQUEEZED_S each, up to the end of the hypothesis.
+    """
+    keep = len(words)
+    while keep and words[keep - 1].word.end_s - words[keep - 1].word.start_s < SQUEEZED_S:
+        keep -= 1
+    return words[:keep] if len(words) - keep >= 2 else words
 
 
 def without_loops(words: tuple[HeardWord, ...]) -> tuple[HeardWord, ...]:

@@ -13,8 +13,11 @@ import uvloop
 from mediaserver.inference.rpc import speech_pb2_grpc as rpc
 from mediaserver.inference.worker.ct2 import CTranslate2Recogniser
 from mediaserver.inference.worker.dispatch import Dispatcher
+from mediaserver.inference.worker.recogniser import Recogniser
 from mediaserver.inference.worker.service import MAX_AUDIO_MESSAGE_BYTES, SpeechService
 from mediaserver.inference.worker.vad import StreamVad, VadModel
+from mediaserver.inference.worker.whisper_recogniser import WhisperRecogniser
+from mediaserver.kernel.errors import ConfigurationError
 from mediaserver.kernel.logging import get_logger
 
 log = get_logger(__name__)
@@ -45,11 +48,19 @@ def choose_device(wanted: str) -> str:
     return "cuda" if ctranslate2.get_cuda_device_count() > 0 else "cpu"
 
 
-def load(config: WorkerConfig) -> CTranslate2Recogniser:
-    """Load the model, as told."""
+def load(config: WorkerConfig) -> Recogniser:
+    """Load the model: on our own decoder on a CPU, else on CTranslate2."""
     device = choose_device(config.device)
     threads = config.threads or len(os.sched_getaffinity(0))
-    recogniser = CTranslate2Recogniser(config.model, device, threads)
+    recogniser: Recogniser
+    if device == "cpu":
+        try:
+            recogniser = WhisperRecogniser(config.model, device, threads)
+        except ConfigurationError as error:  # a file of quantised weights, for example
+            log.warning("model.fallback", detail=error.detail, engine="ctranslate2")
+            recogniser = CTranslate2Recogniser(config.model, device, threads)
+    else:
+        recogniser = CTranslate2Recogniser(config.model, device, threads)
     log.info("model.loaded", model=recogniser.name, device=device, slots=recogniser.slots)
     return recogniser
 

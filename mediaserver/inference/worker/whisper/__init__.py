@@ -1,0 +1,1 @@
+"""Whisper for live captions: our own decoder on the weights of a CTranslate2 model."""
