@@ -1,0 +1,132 @@
+"""docs/protocol.md names every message, field, parameter, limit and close code, and no other."""
+
+import re
+import typing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from mediaserver.kernel import errors
+from mediaserver.protocol import deepgram, messages, problems
+from mediaserver.protocol.deepgram_query import ListenQuery
+from mediaserver.rooms import room
+from mediaserver.sessions import session, track
+from mediaserver.web import transcripts, ws
+
+TEXT = (Path(__file__).resolve().parents[3] / "docs" / "protocol.md").read_text(encoding="utf-8")
+
+
+def section(heading: str) -> str:
+    """The text under a heading, up to the next heading of the same or a higher level."""
+    found = re.search(rf"^(#+) {re.escape(heading)}$", TEXT, re.MULTILINE)
+    assert found, f"docs/protocol.md has no heading {heading!r}"
+    level = len(found.group(1))
+    rest = TEXT[found.end() :]
+    end = re.search(rf"^#{{1,{level}}} ", rest, re.MULTILINE)
+    return rest[: end.start()] if end else rest
+
+
+def fields(heading: str) -> list[str]:
+    """The fields that the table of a section names."""
+    return re.findall(r"^\| `(\w+)`\*? \|", section(heading), re.MULTILINE)
+
+
+def by_type(union: Any) -> dict[str, type[BaseModel]]:
+    models = typing.get_args(typing.get_args(union)[0])
+    return {typing.get_args(m.model_fields["type"].annotation)[0]: m for m in models}
+
+
+SENT = by_type(messages.ClientMessage)
+RECEIVED = by_type(messages.ServerMessage)
+
+
+@pytest.mark.parametrize(
+    ("union", "heading"), [(SENT, "What clients send"), (RECEIVED, "What the server sends")]
+)
+def test_every_message_has_a_section_and_no_other_has(union: dict[str, Any], heading: str) -> None:
+    documented = re.findall(r"^#### `([\w.]+)`$", section(heading), re.MULTILINE)
+    assert sorted(documented) == sorted(union)
+
+
+@pytest.mark.parametrize("name", sorted(SENT | RECEIVED))
+def test_every_field_of_a_message_is_documented(name: str) -> None:
+    model = (SENT | RECEIVED)[name]
+    assert fields(f"`{name}`") == [field for field in model.model_fields if field != "type"]
+
+
+@pytest.mark.parametrize("name", sorted(SENT))
+def test_fields_that_have_to_be_there_are_marked(name: str) -> None:
+    marked = re.findall(r"^\| `(\w+)`\* \|", section(f"`{name}`"), re.MULTILINE)
+    required = [n for n, f in SENT[name].model_fields.items() if f.is_required() and n != "type"]
+    assert marked == required
+
+
+@pytest.mark.parametrize(
+    ("heading", "model"),
+    [
+        ("CaptionOptions", messages.CaptionOptions),
+        ("Word", messages.WordMessage),
+        ("IceServer", messages.IceServer),
+        ("Problem", problems.Problem),
+    ],
+)
+def test_every_field_of_an_object_is_documented(heading: str, model: type[BaseModel]) -> None:
+    assert fields(heading) == list(model.model_fields)
+
+
+def test_every_close_code_is_documented() -> None:
+    def tree(error: type[errors.MediaServerError]) -> set[int]:
+        return {error.ws_close_code}.union(*(tree(sub) for sub in error.__subclasses__()))
+
+    text = section("Liveness, the end, and coming back")
+    documented = {int(code) for code in re.findall(r"^\| (\d{4}) \|", text, re.MULTILINE)}
+    assert documented == tree(errors.MediaServerError) | {1000, 1001, 1006}
+
+
+def test_limits_are_those_of_the_code() -> None:
+    text = section("Limits")
+    for limit in (
+        f"a text message | {messages.MAX_CLIENT_MESSAGE_BYTES} bytes",
+        f"any message | {messages.MAX_AUDIO_MESSAGE_BYTES} bytes",
+        f"unread | {ws.OUTBOX_CAPACITY}, partials",
+        f"by your network | {ws.SEND_TIMEOUT_S:g} s",
+        f"speech worker | {track.MAX_OWED_S:g} s a track",
+        f"tracks of a session | {session.MAX_TRACKS} ",
+        f"members of a room | {room.MAX_MEMBERS} ",
+        f"after `leave` | {ws.CLOSE_TIMEOUT_S:g} s",
+    ):
+        assert limit in text, limit
+    assert f"newest {room.KEPT_FINALS} captions and {room.KEPT_CHAT} chat" in TEXT.replace(
+        "\n", " "
+    )
+    assert f"1 to {messages.MAX_CHAT_CHARACTERS} characters" in section("`chat.send`")
+    assert f"cut at {messages.MAX_NAME_CHARACTERS} characters" in TEXT
+
+
+def test_every_parameter_of_listen_is_documented() -> None:
+    text = section("Deepgram's live protocol: `WS /v1/listen`")
+    rows = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
+    documented = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(documented) == sorted(ListenQuery.model_fields)
+    for union in (deepgram.ClientMessage, deepgram.ListenMessage):
+        for name in by_type(union):
+            assert f"`{name}`" in text, name
+
+
+def test_every_transcript_format_and_parameter_is_documented() -> None:
+    text = section("Transcripts")
+    for kind in transcripts.CONTENT_TYPES:
+        assert f".{kind}`" in text
+    for name in ("since", "download", "follow"):
+        assert f"| `{name}` |" in text
+
+
+def test_links_lead_somewhere() -> None:
+    headings = re.findall(r"^#+ (.+)$", TEXT, re.MULTILINE)
+    anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    for target in re.findall(r"\]\(#([^)]+)\)", TEXT):
+        assert target in anchors, target
+    for target in re.findall(r"\]\((\.\./[^)#]+)\)", TEXT):
+        assert (Path(__file__).resolve().parents[3] / "docs" / target).exists(), target
