@@ -132,7 +132,9 @@ def _no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
         left = [
             thread.name
             for thread in threading.enumerate()
-            if thread not in threads and not thread.name.startswith(("asyncio_", "ThreadPoolEx"))
+            if thread not in threads
+            and not thread.name.startswith(("asyncio_", "ThreadPoolEx"))
+            and "_poll_wrapper" not in thread.name  # gRPC's one thread, which stays
         ]
         born = _children() - children
         if not left and not born:

@@ -98,13 +98,18 @@ class Session:
         return track
 
     async def close(self, reason: str = "ended", timeout_s: float = 60.0) -> None:
-        """End all tracks, with their pending finals, and leave. Idempotent."""
+        """End all tracks, with their pending finals, and leave.
+
+        Idempotent; of several callers the least patient one decides how long it may take.
+        """
+        ending = [track.end(reason, timeout_s) for track in self.tracks]
         if self._closing:
+            await asyncio.gather(*ending)
             await self.ended.wait()
             return
         self._closing = True
         try:
-            await asyncio.gather(*(track.end(reason, timeout_s) for track in self.tracks))
+            await asyncio.gather(*ending)
         finally:
             self.transcript.close()
             self.ended.set()

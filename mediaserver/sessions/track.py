@@ -83,8 +83,10 @@ class CaptionTrack:
         self._input_ended = False
         self._wake = asyncio.Event()
         self._finished = asyncio.Event()
+        self._failed = False
+        self._ended: asyncio.Future[None] | None = None
         self._status = "live"
-        self._scope = TaskScope(f"track {track_id}", on_failure=lambda *_: self._finished.set())
+        self._scope = TaskScope(f"track {track_id}", on_failure=self._broken)
         self._scope.spawn("run", self._run())
 
     @property
@@ -136,20 +138,37 @@ class CaptionTrack:
             await done
 
     async def end(self, reason: str = "ended", timeout_s: float = END_TIMEOUT_S) -> None:
-        """No more audio comes; return after the last final went to the listener."""
-        if self._scope.closed:
+        """No more audio comes; return after the last final went to the listener.
+
+        Idempotent; of several callers the least patient one decides how long it may take.
+        """
+        if self._ended is not None:
+            done, _ = await asyncio.wait({self._ended}, timeout=timeout_s)
+            if not done:
+                self._give_up()
+                await asyncio.shield(self._ended)
             return
+        self._ended = asyncio.get_running_loop().create_future()
         self._input_ended = True
         self._wake.set()
         try:
             await asyncio.wait_for(self._finished.wait(), timeout_s)
         except TimeoutError:
-            log.error("track.end_timeout", track_id=self.id, owed_s=self._ledger.owed_s)
-            reason = "failed"
+            self._give_up()
         finally:
             await self._scope.aclose(timeout_s=1.0)
-        self._answer_flushes(self._wanted_flush)
-        self._listener(Ended(reason))
+            self._answer_flushes(self._wanted_flush)
+            self._listener(Ended("failed" if self._failed else reason))
+            self._ended.set_result(None)
+
+    def _give_up(self) -> None:
+        log.error("track.end_timeout", track_id=self.id, owed_s=self._ledger.owed_s)
+        self._failed = True
+        self._finished.set()
+
+    def _broken(self, _name: str, _error: BaseException) -> None:
+        self._failed = True
+        self._finished.set()
 
     # ---- the task -----------------------------------------------------------------------------
 
