@@ -28,6 +28,7 @@ from mediaserver.protocol.deepgram import (
 )
 
 _DIGITS = 3
+_LONGEST_WORD_S = 1.0
 _PUNCTUATION = '.,!?;:…"“”„«»‹›()[]{}¿¡—–-、。，！？；：「」『』（）'
 """Taken off a word's ends (not `$`, `%` or an apostrophe, which are part of the word)."""
 
@@ -88,6 +89,8 @@ class ListenChannelWriter:
         self._covered_s = 0.0
         self._tentative = False
         """Whether tentative words are known (and shown, if interim results are wanted)."""
+        self._speaking = False
+        """Whether an utterance is open: its next word may be under way, and not be known yet."""
         self._language = ""
         self._asked = 0
         self._answered = 0
@@ -116,7 +119,7 @@ class ListenChannelWriter:
         """All audio before `until_s` has been transcribed."""
         if self._tentative:
             return []
-        return self._in_order(self._utterance_end(self._gap.reached(until_s)))
+        return self._in_order(self._utterance_end(self._gap.reached(self._wordless(until_s))))
 
     def finalize(self) -> int:
         """`Finalize` came: return its number. Exactly one result will answer it."""
@@ -150,7 +153,12 @@ class ListenChannelWriter:
         held, self._held = self._held, None
         return [] if held is None else [held]
 
+    def _wordless(self, until_s: float) -> float:
+        """Return until when there is certainly no word, if none is known before `until_s`."""
+        return until_s - _LONGEST_WORD_S if self._speaking else until_s
+
     def _speech_began(self, at_s: float) -> list[ChannelMessage]:
+        self._speaking = True
         messages = self._utterance_end(self._gap.reached(at_s))
         if self._features.vad_events:
             messages.append(SpeechStarted(channel=self._index, timestamp=round(at_s, _DIGITS)))
@@ -170,7 +178,8 @@ class ListenChannelWriter:
         if revision.newly_final or revision.complete:
             messages.append(self._final(revision))
         tentative = () if revision.complete else revision.tentative
-        heard_s = tentative[0].start_s if tentative else revision.end_s
+        self._speaking = not revision.complete
+        heard_s = tentative[0].start_s if tentative else self._wordless(revision.end_s)
         messages += self._utterance_end(self._gap.reached(heard_s))
         # an interim result without words takes back those that were shown
         shown_vanish = self._tentative and not revision.newly_final and not revision.complete

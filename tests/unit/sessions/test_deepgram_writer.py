@@ -247,6 +247,21 @@ def test_tentative_words_hold_utterance_end_back() -> None:
     assert out.heard(2.95) == [UtteranceEnd(channel=(0, 1), last_word_end=1.9)]
 
 
+def test_a_word_that_is_still_being_said_holds_utterance_end_back() -> None:
+    out = writer(utterance_end_s=1.0)
+    w = words("the exhibition")
+    out.on(revision(w[:1], 1))
+    assert out.heard(1.5) == []
+    [result] = out.on(revision(w, 1, complete=True))
+    assert transcript(result) == "exhibition"
+
+
+def test_a_noise_that_keeps_the_utterance_open_does_not_hold_it_back_for_ever() -> None:
+    out = writer(utterance_end_s=1.0)
+    out.on(revision(words("the"), 1))
+    assert out.heard(2.45) == [UtteranceEnd(channel=(0, 1), last_word_end=0.4)]
+
+
 def test_no_utterance_end_unless_asked_for() -> None:
     out = writer()
     out.on(revision(words("one"), 1, complete=True))
