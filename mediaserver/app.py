@@ -20,7 +20,7 @@ from mediaserver.sessions.figures import Figures
 from mediaserver.sessions.registry import Sessions
 from mediaserver.sessions.transcripts import TranscriptStore
 from mediaserver.settings import Settings
-from mediaserver.web import health, keys, listen, metrics, openapi, static, transcripts, ws
+from mediaserver.web import health, keys, listen, metrics, openapi, static, transcripts, whip, ws
 from mediaserver.web.application import new_application
 from mediaserver.web.routing import mount
 
@@ -53,6 +53,7 @@ def build_app(settings: Settings) -> web.Application:
             static.routes(),
             transcripts.routes(),
             listen.routes(),
+            whip.routes(),
             ws.routes(),
         ),
     )
