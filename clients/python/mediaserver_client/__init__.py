@@ -30,9 +30,10 @@ from mediaserver_client.messages import (
     TrackStarted,
     Word,
 )
-from mediaserver_client.publication import Publication, PublicationStats
+from mediaserver_client.publication import Publication
 from mediaserver_client.session import Session, connect
 from mediaserver_client.sources import AudioSource, PcmBytes, PcmStream, WavFile
+from mediaserver_client.stats import PublicationStats
 from mediaserver_client.transcript import render
 
 __version__ = "0.1.0"

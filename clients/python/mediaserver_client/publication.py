@@ -6,7 +6,6 @@ import dataclasses
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from typing import Unpack
 
 from mediaserver_client.backoff import Backoff
@@ -32,6 +31,7 @@ from mediaserver_client.messages import (
 )
 from mediaserver_client.replay import ReplayBuffer
 from mediaserver_client.sources import CHUNK_S, AudioSource, cut
+from mediaserver_client.stats import PublicationStats
 from mediaserver_client.stitch import Stitcher
 from mediaserver_client.transcript import Format, render
 
@@ -44,23 +44,14 @@ MOST_WAITING_S = 20.0
 """Audio that may wait on the server when it is sent faster than speech."""
 MOST_WAITING_REALTIME_S = 60.0
 """The same at the speed of speech: only a server without a worker gets that far behind."""
+MOST_CUTS = 3
+"""How often the server may end a track that goes on, before that is an error."""
+CUT_TIMEOUT_S = 5.0
 _AUDIO_ERRORS = ("audio.start", "audio", "audio.stop")
 
 
-@dataclass(frozen=True)
-class PublicationStats:
-    """How a publication does. Seconds of audio."""
-
-    read_s: float
-    """Read from the source."""
-    sent_s: float
-    """Sent to the server."""
-    settled_s: float
-    """The end of the last final word."""
-    lost_s: float
-    """Never captioned: a break found it no longer kept (see `keep_s`)."""
-    connections: int
-    """How many connections carried it; 1 if nothing broke."""
+class _TrackCut(Exception):
+    """The server ended a track whose audio goes on."""
 
 
 class Publication:
@@ -279,11 +270,19 @@ class Publication:
 
     async def _stream_until_done(self) -> None:
         backoff, give_up_at_s = Backoff(), None
+        cuts = 0
         while True:
             connection = await self._link.current()
+            settled_s = self._stitcher.settled_s
             try:
                 await self._stream(connection)
                 return
+            except _TrackCut as cut:
+                # A server that stops ends tracks before it closes; if it does not, begin anew.
+                cuts = cuts + 1 if self._stitcher.settled_s <= settled_s else 0
+                if cuts >= MOST_CUTS:
+                    raise ClientError(f"the server ended the track {cuts} times: {cut}") from None
+                await self._await_end_of(connection)
             except SessionClosed:
                 if self._link.over is not None:
                     raise
@@ -298,6 +297,11 @@ class Publication:
                     raise
                 await asyncio.sleep(wait_s)
 
+    async def _await_end_of(self, connection: Connection) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CUT_TIMEOUT_S):
+                await self._link.pulse.until(lambda: connection.closed)
+
     async def _stream(self, connection: Connection) -> None:
         """Publish on one connection to the end. Raises SessionClosed when it breaks."""
         await self._begin(connection)
@@ -308,6 +312,8 @@ class Publication:
             pcm = self._buffer.take()
             self._flow.spend(len(pcm) / self._frame_bytes / self._source.sample_rate_hz)
             await connection.send_audio(pcm)
+        if self._track_end is not None and self._track_end.reason != "failed":
+            raise _TrackCut(self._track_end.reason)
         if self._track_end is None:
             await connection.send(AudioStop())
         await self._answer(

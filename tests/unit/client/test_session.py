@@ -148,6 +148,32 @@ async def test_a_server_that_falls_silent_is_noticed_and_left() -> None:
     assert server.connections == 2
 
 
+@pytest.mark.parametrize("closes", [True, False])
+async def test_a_track_that_the_server_ends_goes_on_in_another(closes: bool) -> None:
+    """A server that stops ends all tracks, with their finals, and then closes."""
+
+    async def stop(message: dict[str, Any], ws: web.WebSocketResponse) -> bool:
+        nonlocal stopped
+        if message["type"] == "ping" and server.received_s and not stopped:
+            stopped = True
+            track_id = f"t_{server.connections}_1"
+            ended = {"type": "track.ended", "track_id": track_id, "reason": "ended"}
+            await ws.send_json(ended)
+            if closes:
+                await ws.close(code=1001)
+        return stopped and message["type"] == "ping" and closes
+
+    stopped = False
+    server = ScriptedServer(WORDS, on_message=stop, ping_interval_s=0.5)
+    async with running(server), connect(server.url) as session:
+        publication = await session.publish(live(PCM, 0.05))
+        async with asyncio.timeout(30):
+            assert await said_by(session) == SENTENCES
+        assert stopped
+        assert publication.stats.connections == 2
+    assert server.connections == (2 if closes else 1)
+
+
 async def test_when_the_server_does_not_come_back_the_session_is_lost() -> None:
     server = ScriptedServer(WORDS)
     with pytest.raises(SessionLost, match="did not come back in 1 s"):  # noqa: PT012
