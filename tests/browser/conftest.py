@@ -2,8 +2,9 @@
 
 import os
 import re
+import secrets
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 import soundfile
 from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright
 
-from tests.live import LiveServer
+from tests.live import LiveServer, run_server
 from tests.speech import RATE_HZ, Clip
 
 ARGUMENTS = (
@@ -96,12 +97,13 @@ def chromium_path() -> str:
 
 
 @pytest.fixture
-async def open_page(tmp_path: Path) -> AsyncIterator[OpenPage]:
+async def open_page(start_server: Callable[..., LiveServer]) -> AsyncIterator[OpenPage]:
     """Open the page: ``await open_page(server, audio=FILE, phone=True, dark=True, …)``.
 
     Each call is a Chromium of its own with a fresh profile. At the end of the test no page may
     have logged an error or asked another host for anything.
     """
+    room = f"/?room=test-{secrets.token_hex(6)}"
     visits: list[Visit] = []
     browsers: list[Browser] = []
     async with async_playwright() as playwright:
@@ -109,7 +111,7 @@ async def open_page(tmp_path: Path) -> AsyncIterator[OpenPage]:
         async def visit(
             server: LiveServer,
             *,
-            path: str = "/?room=test-room",
+            path: str = room,
             audio: Path | None = None,
             allow: bool = True,
             devices: bool = True,
@@ -184,7 +186,12 @@ def spoken(tmp_path: Path) -> Callable[[Clip], Path]:
     return write
 
 
-@pytest.fixture
-def server_without_speech(start_server: Callable[..., LiveServer], tmp_path: Path) -> LiveServer:
-    """A server whose speech worker is not there: quick to start, and a case of its own."""
-    return start_server(wait_ready=False, inference_urls=f"unix:{tmp_path}/nobody.sock")
+NO_SPEECH: dict[str, Any] = {"wait_ready": False, "inference_urls": "unix:/nowhere/nobody.sock"}
+"""Settings of a server whose speech worker is not there: quick to start, and a case of its own."""
+
+
+@pytest.fixture(scope="session")
+def server_without_speech(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """One such server for the whole run: leave it as you found it."""
+    with run_server(tmp_path_factory.mktemp("no-speech"), None, **NO_SPEECH) as server:
+        yield server

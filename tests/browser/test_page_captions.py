@@ -52,7 +52,7 @@ async def test_the_page_shows_what_is_said_and_gives_it_as_files(
     visit = await open_page(live_server, path="/?room=browser-words", audio=spoken(clip))
     page = visit.page
     await page.get_by_label("Spoken language").select_option("en")
-    await page.get_by_text("Camera", exact=True).first.click()
+    await page.get_by_role("radio", name="Camera").check()
     await visit.start()
     await expect(visit.state).to_have_text("Live", timeout=15_000)
 
@@ -123,7 +123,7 @@ async def test_speech_in_spanish_is_shown_in_english_where_that_is_wanted(
     clip = speech_clip("captain-veneno.es")
     visit = await open_page(live_server, path="/?room=browser-spanish", audio=spoken(clip))
     await visit.page.get_by_label("Spoken language").select_option("es")
-    await visit.page.get_by_text("In English").click()
+    await visit.page.get_by_role("radio", name="In English").check()
     await visit.start()
     said = visit.page.locator(".entry[data-final] .said")
     await expect(said.first).to_be_visible(timeout=HEARD_TIMEOUT_MS)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import expect
 
-from tests.browser.conftest import OpenPage
+from tests.browser.conftest import NO_SPEECH, OpenPage
 from tests.live import LiveServer
 
 KEY = "a-key-of-more-than-sixteen-characters"
@@ -60,7 +60,7 @@ async def test_without_a_camera_captions_go_on_with_the_microphone(
             ? Promise.reject(new DOMException('no camera', 'NotFoundError')) : open(wanted);
     """
     visit = await open_page(server_without_speech, before=no_camera)
-    await visit.page.get_by_text("Camera", exact=True).first.click()
+    await visit.page.get_by_role("radio", name="Camera").check()
     await visit.start()
     await expect(visit.page.locator(".notice[data-key=camera]")).to_contain_text(
         "Captions go on with the microphone alone."
@@ -69,13 +69,9 @@ async def test_without_a_camera_captions_go_on_with_the_microphone(
 
 
 async def test_an_insecure_page_says_why_there_is_no_microphone_and_still_shows_captions(
-    open_page: OpenPage, start_server: Callable[..., LiveServer], tmp_path: Path
+    open_page: OpenPage, start_server: Callable[..., LiveServer]
 ) -> None:
-    server = start_server(
-        wait_ready=False,
-        inference_urls=f"unix:{tmp_path}/nobody.sock",
-        allowed_hosts="captions.test",
-    )
+    server = start_server(**NO_SPEECH, allowed_hosts="captions.test")
     port = server.url.rpartition(":")[2]
     visit = await open_page(
         server,
@@ -100,11 +96,9 @@ async def test_a_missing_speech_worker_is_told_to_who_speaks(
 
 
 async def test_the_page_asks_for_the_key_and_keeps_it_for_the_tab(
-    open_page: OpenPage, start_server: Callable[..., LiveServer], tmp_path: Path
+    open_page: OpenPage, start_server: Callable[..., LiveServer]
 ) -> None:
-    server = start_server(
-        wait_ready=False, inference_urls=f"unix:{tmp_path}/nobody.sock", api_key=KEY
-    )
+    server = start_server(**NO_SPEECH, api_key=KEY)
     visit = await open_page(server)
     visit.expect_error(NETWORK_ERRORS)
     dialog = visit.page.get_by_role("dialog", name="This server needs an API key")
@@ -122,11 +116,9 @@ async def test_the_page_asks_for_the_key_and_keeps_it_for_the_tab(
 
 
 async def test_the_key_dialog_can_be_put_away_and_called_back(
-    open_page: OpenPage, start_server: Callable[..., LiveServer], tmp_path: Path
+    open_page: OpenPage, start_server: Callable[..., LiveServer]
 ) -> None:
-    server = start_server(
-        wait_ready=False, inference_urls=f"unix:{tmp_path}/nobody.sock", api_key=KEY
-    )
+    server = start_server(**NO_SPEECH, api_key=KEY)
     visit = await open_page(server)
     visit.expect_error(NETWORK_ERRORS)
     dialog = visit.page.get_by_role("dialog")
