@@ -153,14 +153,13 @@ def measure_ours(options: argparse.Namespace, clips: dict[str, Clip]) -> Results
 
 
 def measure_peer(
-    options: argparse.Namespace, clips: dict[str, Clip], model: Path
+    options: argparse.Namespace, clips: dict[str, Clip], model: Path, python: str | None
 ) -> Results | None:
     """Measure WhisperLive where there is one."""
     results = Results("WhisperLive, batching")
     if options.peer not in ("auto", "none"):
         asyncio.run(sections(Bench(results, None, "whisperlive", options.peer), options, clips))
         return results
-    python = os.environ.get("MEDIASERVER_BENCH_PEER_PYTHON")
     if options.peer == "none" or not python:
         say("no peer: MEDIASERVER_BENCH_PEER_PYTHON names none (benchmarks/peer_whisperlive.py)")
         return None
@@ -214,6 +213,8 @@ def main() -> int:
     p.add_argument("--data", type=Path, action="append", default=[], help="folder with clips")
     p.add_argument("--json", type=Path, help="write all figures here too")
     options = p.parse_args()
+    # Taken out of the environment: the server refuses MEDIASERVER_ names that it does not know.
+    peer_python = os.environ.pop("MEDIASERVER_BENCH_PEER_PYTHON", None)
     options.only = options.only or list(SECTIONS)
     clip = QUICK_CLIP if options.quick else LATENCY_CLIP
     names = [clip] if options.quick else [clip, *ACCURACY_CLIPS]
@@ -223,7 +224,7 @@ def main() -> int:
         settings = load_settings()
         model = ModelRegistry(settings.data_dir).locate(settings.speech_model)
         ours = measure_ours(options, clips)
-        peer = measure_peer(options, clips, model)
+        peer = measure_peer(options, clips, model, peer_python)
     except (NoClip, NotStarted, ConfigurationError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1

@@ -151,6 +151,7 @@ async def test_a_server_that_falls_silent_is_noticed_and_left() -> None:
 @pytest.mark.parametrize("closes", [True, False])
 async def test_a_track_that_the_server_ends_goes_on_in_another(closes: bool) -> None:
     """A server that stops ends all tracks, with their finals, and then closes."""
+    stopped = False
 
     async def stop(message: dict[str, Any], ws: web.WebSocketResponse) -> bool:
         nonlocal stopped
@@ -163,7 +164,6 @@ async def test_a_track_that_the_server_ends_goes_on_in_another(closes: bool) -> 
                 await ws.close(code=1001)
         return stopped and message["type"] == "ping" and closes
 
-    stopped = False
     server = ScriptedServer(WORDS, on_message=stop, ping_interval_s=0.5)
     async with running(server), connect(server.url) as session:
         publication = await session.publish(live(PCM, 0.05))
