@@ -9,6 +9,8 @@
     ├── Forbidden           403
     ├── NotFound            404
     ├── Conflict            409
+    ├── PreconditionFailed  412
+    ├── PreconditionRequired 428
     ├── Overloaded          503  retryable: no capacity now
     │   └── TooManyRequests 429
     ├── Unavailable         503  retryable: something this needs is not there
@@ -84,6 +86,18 @@ class Conflict(MediaServerError):
     """It contradicts the present state."""
 
     code, title, status, ws_close_code = "conflict", "Conflict", 409, 4409
+
+
+class PreconditionFailed(MediaServerError):
+    """The resource is not (or no more) in the state that the request was made for."""
+
+    code, title, status = "precondition_failed", "Precondition failed", 412
+
+
+class PreconditionRequired(MediaServerError):
+    """The request must say for which state of the resource it was made (If-Match)."""
+
+    code, title, status = "precondition_required", "Precondition required", 428
 
 
 class Overloaded(MediaServerError):

@@ -28,9 +28,9 @@ class RtcConfig:
     """From the peer's opening to its being connected. aiortc itself would wait for ever."""
     consent_interval_s: float = 1.0
     """Between the STUN checks that measure the round trip and prove that the peer lives."""
-    dead_after_s: float = 4.5
-    """Silence after which a peer is lost, so that it is noticed within 5 s. Every ICE agent
-    answers STUN checks (RFC 7675), so a muted or hidden page is not silent."""
+    dead_after_s: float = 4.2
+    """Silence after which a peer is lost, so that it is noticed within 5 s. ICE agents answer
+    STUN checks (RFC 7675), so a muted or hidden page is not silent."""
     close_timeout_s: float = 2.0
     """For saying goodbye; then the sockets are closed without it."""
 

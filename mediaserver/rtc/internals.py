@@ -70,6 +70,17 @@ def bind_ice(transport: RTCIceTransport, addresses: list[str], gather_timeout_s:
     connection._queue = DatagramQueue()
 
 
+def stop_consent_checks(transport: RTCIceTransport) -> None:
+    """End aioice's own consent checks; `watch` does them, and judges by all that comes.
+
+    aioice closes a connection after 30 s without an answer, whatever else arrives. FFmpeg's whip
+    muxer answers no checks once it is connected, so each of its sessions would end then.
+    """
+    task = transport._connection._query_consent_task
+    if task is not None:
+        task.cancel()
+
+
 async def stun_round_trip_s(transport: RTCIceTransport) -> float:
     """Send an ICE consent check (RFC 7675) on the nominated pair; return the seconds it took.
 

@@ -130,9 +130,9 @@ class Peer:
         Conflict for a peer that is closed, Unavailable where there is no address to listen on.
         """
         async with self._negotiating:
-            offer = check_offer(sdp, rules, self._offer)
             if self.closed:
                 raise Conflict("the connection is closed; open a new one", code="peer_closed")
+            offer = check_offer(sdp, rules, self._offer)
             try:
                 async with asyncio.timeout(self._config.gather_timeout_s + _NEGOTIATION_MARGIN_S):
                     return await self._negotiate(offer)
@@ -201,6 +201,11 @@ class Peer:
     def closed(self) -> bool:
         """Whether the peer is over, or ending."""
         return self._ended.done()
+
+    @property
+    def credentials(self) -> tuple[str, str] | None:
+        """The peer's ICE ufrag and password; None before its offer."""
+        return (self._offer.ufrag, self._offer.pwd) if self._offer is not None else None
 
     @property
     def videos(self) -> Mapping[str, VideoTrack]:

@@ -1,8 +1,9 @@
 """Watches a connected peer: whether it lives, how far away it is, what it sends.
 
 aiortc notices a dead peer after about 30 s. Here anything that comes counts as life, and every
-`consent_interval_s` a STUN check asks for an answer, which every ICE agent gives, also for a page
-that is muted, hidden or throttled; the answers' delays are the round trip.
+`consent_interval_s` a STUN check asks for an answer, which a browser gives also for a page that is
+muted, hidden or throttled; the answers' delays are the round trip. What does not answer (FFmpeg)
+lives as long as its media comes, and has no round trip.
 """
 
 import asyncio
@@ -19,6 +20,8 @@ from mediaserver.rtc.config import RtcConfig
 from mediaserver.rtc.liveness import Liveness, RoundTrip
 from mediaserver.rtc.stats import PeerStats, StatsMeter, StreamCounters
 
+_TICKS = 4
+"""A consent interval: the finer, the sooner silence is noticed."""
 _PROBES_AT_ONCE = 3
 
 
@@ -39,18 +42,19 @@ class Watch:
         self._clock = clock
         self._counters = counters
         self._on_lost = on_lost
-        self._tick_s = config.consent_interval_s / 2
+        self._tick_s = config.consent_interval_s / _TICKS
         self._round_trip = RoundTrip()
         self._liveness = Liveness(config.dead_after_s, self._tick_s, clock.monotonic_s())
         self._probes = 0
 
     async def run(self, scope: TaskScope) -> None:
         """Watch until the peer is lost; `scope` takes the checks."""
+        internals.stop_consent_checks(self._transport.transport)
         await asyncio.sleep(random.random() * self._tick_s)  # noqa: S311 (spread, not secret)
         meter = StatsMeter(self._clock.monotonic_s())
         received = 0
         for tick in itertools.count():
-            if tick % 2 == 0 and self._probes < _PROBES_AT_ONCE:
+            if tick % _TICKS == 0 and self._probes < _PROBES_AT_ONCE:
                 scope.spawn("probe", self._probe())
             await asyncio.sleep(self._tick_s)
             now_s = self._clock.monotonic_s()
@@ -60,7 +64,7 @@ class Watch:
             if not self._liveness.tick(now_s):
                 self._on_lost(f"nothing was heard for {self._liveness.silence_s(now_s):.1f} s")
                 return
-            if tick % 2:
+            if tick % _TICKS == _TICKS - 1:
                 self.stats = meter.measure(self._counters(), self._round_trip.seconds, now_s)
 
     async def _probe(self) -> None:

@@ -6,7 +6,6 @@ import fractions
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import av
 import numpy as np
@@ -26,30 +25,25 @@ from mediaserver.captions.audio import SAMPLE_RATE_HZ, AudioChunk
 from mediaserver.rtc import internals
 from mediaserver.rtc.peer import CloseReason, Peer, Peers, RtcConfig
 from mediaserver.rtc.resample import Resampler
+from tests.speech import NoSuchClip, clip
 
 Pcm = npt.NDArray[np.float32]
 RATE_HZ = 48_000
 FRAME = 960
 
 
-def speech(seconds: float, rate_hz: int = SAMPLE_RATE_HZ, skip_s: float = 0.0) -> Pcm:
-    """Return recorded speech, mono float32."""
-    shared = Path(__file__).resolve().parents[3] / "shared" / "speech" / "jfk.flac"
-    debian = Path("/usr/share/pocketsphinx/test/data/librivox")
-    found = [path for path in (shared, *sorted(debian.glob("*.wav"))) if path.is_file()]
-    if not found:
-        pytest.skip("no recorded speech; install pocketsphinx-testdata")
-    pieces: list[Pcm] = []
-    for path in found:
-        with av.open(str(path)) as container:
-            resampler = av.AudioResampler("s16", "mono", rate_hz)
-            for frame in container.decode(audio=0):
-                pieces += [out.to_ndarray()[0] for out in resampler.resample(frame)]
-        if sum(map(len, pieces)) >= (skip_s + seconds) * rate_hz:
-            break
-    pcm = np.concatenate(pieces).astype(np.float32) / 32768
-    start = int(skip_s * rate_hz)
-    return pcm[start : start + int(seconds * rate_hz)]
+def speech(seconds: float) -> Pcm:
+    """Return the beginning of a recording at 48 kHz, mono float32."""
+    try:
+        recorded = clip("jfk").samples
+    except NoSuchClip as error:
+        pytest.skip(str(error))
+    pcm = (recorded[: int(seconds * SAMPLE_RATE_HZ)] * 32767).astype(np.int16)
+    frame = av.AudioFrame.from_ndarray(pcm[None, :], format="s16", layout="mono")
+    frame.sample_rate = SAMPLE_RATE_HZ
+    resampler = av.AudioResampler("s16", "mono", RATE_HZ)
+    out = [f.to_ndarray()[0] for f in (*resampler.resample(frame), *resampler.resample(None))]
+    return np.concatenate(out).astype(np.float32) / 32768
 
 
 class SpeechTrack(MediaStreamTrack):

@@ -1,0 +1,355 @@
+"""WHIP, RFC 9725: `POST /whip/{room}` publishes; `PATCH` and `DELETE` on the resource it makes."""
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Hashable
+
+from aiohttp import web
+from pydantic import TypeAdapter, ValidationError
+
+from mediaserver.captions.audio import AudioChunk
+from mediaserver.kernel.errors import BadInput, NotFound, TooLarge, Unavailable, UnsupportedMedia
+from mediaserver.kernel.logging import bind, get_logger
+from mediaserver.kernel.tasks import TaskScope
+from mediaserver.protocol import messages as m
+from mediaserver.rtc.peer import CloseReason, Peer
+from mediaserver.rtc.sdp import MAX_SDP_BYTES, WHIP_RULES
+from mediaserver.rtc.whip import (
+    FRAGMENT_TYPE,
+    MAX_FRAGMENT_BYTES,
+    SDP_TYPE,
+    check_if_match,
+    ice_links,
+    new_etag,
+    new_resource_id,
+    parse_fragment,
+    transcript_link,
+)
+from mediaserver.sessions.session import Session
+from mediaserver.sessions.track import CaptionTrack
+from mediaserver.web import keys
+from mediaserver.web.routing import Content, Parameter, Routes
+
+log = get_logger(__name__)
+
+ENDPOINT = "/whip/{room}"
+RESOURCE = "/whip/{room}/{resource}"
+BODY_TIMEOUT_S = 10.0
+REMEMBERED = 1000
+"""Ended publishers whose DELETE is still answered with 200: both sides may end at once."""
+
+_CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Expose-Headers": "Location, ETag, Link, Retry-After",
+}
+_PREFLIGHT = {
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, If-Match, X-API-Key",
+    "Access-Control-Max-Age": "86400",
+}
+_room: TypeAdapter[str] = TypeAdapter(m.RoomName)
+
+
+async def add_cors(request: web.Request, response: web.StreamResponse) -> None:
+    """Let pages of other origins publish (with a key); an `on_response_prepare` signal handler.
+
+    A signal, so that errors are readable for them too, whoever made them.
+    """
+    if request.path.startswith("/whip/"):
+        for name, value in _CORS.items():
+            response.headers.setdefault(name, value)
+
+
+class Publisher:
+    """One WHIP session: the listener of its peer, and the source of its track."""
+
+    def __init__(self, publishers: "Publishers", room: str) -> None:
+        self.id = new_resource_id()
+        self.etag = new_etag()
+        self.room = room
+        self.peer: Peer | None = None
+        self._publishers = publishers
+        self._session: Session | None = None
+        self._track: CaptionTrack | None = None
+
+    def begin(self, session: Session, options: m.CaptionOptions) -> None:
+        """Caption what comes from now on. Raises Overloaded."""
+        self._session = session
+        self._track = session.open_track(options)
+
+    async def patch(self, text: str) -> None:
+        """Add trickled candidates. Raises BadInput, or Unprocessable for a restart."""
+        fragment = parse_fragment(text)
+        if self.peer is None or self.peer.credentials is None:
+            raise _no_such_publisher()
+        fragment.must_not_restart(*self.peer.credentials)
+        for candidate in fragment.candidates:
+            await self.peer.add_candidate(candidate.line, candidate.mid, candidate.mline_index)
+
+    def deliver(self, message: m.ServerMessage, key: Hashable | None) -> None:
+        """Send what the room is told to a publisher that opened a data channel."""
+        label = "chat" if isinstance(message, m.Chat) else "captions"
+        if self.peer is not None and self.peer.channel_open(label):
+            self.peer.send(label, message.model_dump_json(), key)
+
+    async def end(self, reason: str) -> None:
+        """End the session, with its pending finals; the first call's reason counts."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close(reason)
+
+    # ---- what the peer tells ------------------------------------------------------------------
+
+    def connected(self) -> None:
+        """Nothing to do: the track is open already."""
+
+    def audio_started(self, mid: str) -> None:
+        """Nothing to do: the track is open already."""
+
+    def audio(self, mid: str, chunk: AudioChunk) -> None:
+        """Take audio. Raises Overloaded."""
+        if self._track is not None:
+            self._track.push(chunk)
+
+    def audio_ended(self, mid: str) -> None:
+        """Nothing to do: `closed` follows."""
+
+    def channel_message(self, label: str, text: str) -> None:
+        """Refuse: a publisher only publishes."""
+        raise BadInput("a WHIP publisher cannot send messages; use /ws for that")
+
+    def closed(self, reason: CloseReason, detail: str) -> None:
+        """Let the session end."""
+        self._publishers.over(self, reason)
+
+
+class Publishers:
+    """The WHIP sessions of an application, and the handlers of their resources."""
+
+    def __init__(self) -> None:
+        self._publishers: OrderedDict[str, Publisher] = OrderedDict()
+        self._ended: deque[str] = deque(maxlen=REMEMBERED)
+        self._scope = TaskScope("whip")
+
+    def over(self, publisher: Publisher, reason: CloseReason) -> None:
+        """A publisher's peer is gone: end its session in the background."""
+        if self._publishers.pop(publisher.id, None) is None:
+            return
+        self._ended.append(publisher.id)
+        if not self._scope.closed:
+            told = reason if reason in ("left", "lost") else "failed"
+            self._scope.spawn(f"end {publisher.id[:12]}", publisher.end(told))
+
+    def _find(self, request: web.Request) -> Publisher:
+        publisher = self._publishers.get(request.match_info["resource"])
+        if publisher is None or publisher.room != request.match_info["room"]:
+            raise _no_such_publisher()
+        return publisher
+
+    # ---- the endpoint -------------------------------------------------------------------------
+
+    async def post(self, request: web.Request) -> web.StreamResponse:
+        """Publish."""
+        app = request.app
+        room, name, options = _room_of(request), _name_of(request), _options_of(request)
+        _check_type(request, SDP_TYPE)
+        sdp = await _read_text(request, MAX_SDP_BYTES)
+        publisher = Publisher(self, room)
+        peer = publisher.peer = app[keys.PEERS].open(publisher)
+        with bind(peer_id=peer.id):
+            accepted = False
+            try:
+                answer = await peer.accept(sdp, WHIP_RULES)
+                self._publishers[publisher.id] = publisher
+                session = app[keys.SESSIONS].open(
+                    kind="whip", room=room, name=name, deliver=publisher.deliver
+                )
+                publisher.begin(session, options)
+                if peer.closed:
+                    raise Unavailable("the connection was closed while it was set up")
+                accepted = True
+            finally:
+                if not accepted:
+                    self._scope.spawn("refuse", self._refuse(publisher))
+            log.info("whip.published", session_id=session.id)
+        servers = app[keys.ICE_SERVERS]
+        response = web.Response(
+            status=201,
+            text=answer,
+            content_type=SDP_TYPE,
+            headers={
+                "Location": f"/whip/{room}/{publisher.id}",
+                "ETag": publisher.etag,
+                "Cache-Control": "no-store",
+            },
+        )
+        for link in (*ice_links(servers), transcript_link(session.id)):
+            response.headers.add("Link", link)
+        return response
+
+    async def _refuse(self, publisher: Publisher) -> None:
+        if publisher.peer is not None:
+            await publisher.peer.close("failed", "the offer was not accepted")
+        self._publishers.pop(publisher.id, None)
+        await publisher.end("failed")
+
+    async def options(self, request: web.Request) -> web.StreamResponse:
+        """Say what is possible here; also the answer to a browser's preflight."""
+        if "resource" in request.match_info:
+            methods, accepts = "GET, HEAD, PATCH, DELETE, OPTIONS", {"Accept-Patch": FRAGMENT_TYPE}
+        else:
+            methods, accepts = "POST, OPTIONS", {"Accept-Post": SDP_TYPE}
+        headers = {"Allow": methods, "Access-Control-Allow-Methods": methods, **accepts}
+        return web.Response(headers={**headers, **_PREFLIGHT})
+
+    # ---- the resource -------------------------------------------------------------------------
+
+    async def get(self, request: web.Request) -> web.StreamResponse:
+        """Say that the resource is there, and nothing more (RFC 9725 section 4.2)."""
+        publisher = self._find(request)
+        headers = {"ETag": publisher.etag, "Cache-Control": "no-store"}
+        return web.Response(status=204, headers=headers)
+
+    async def patch(self, request: web.Request) -> web.StreamResponse:
+        """Take trickled candidates."""
+        publisher = self._find(request)
+        _check_type(request, FRAGMENT_TYPE)
+        check_if_match(request.headers.get("If-Match"), publisher.etag)
+        await publisher.patch(await _read_text(request, MAX_FRAGMENT_BYTES))
+        return web.Response(status=204)
+
+    async def delete(self, request: web.Request) -> web.StreamResponse:
+        """Stop at once; pending finals are still made. If-Match does not matter here."""
+        if request.match_info["resource"] not in self._ended:
+            publisher = self._find(request)
+            if publisher.peer is not None:
+                await publisher.peer.close("left", "the publisher sent DELETE")
+        return web.Response(status=200)
+
+
+def _no_such_publisher() -> NotFound:
+    return NotFound("there is no such WHIP session (any more); POST an offer to begin one")
+
+
+def _room_of(request: web.Request) -> str:
+    try:
+        return _room.validate_python(request.match_info["room"])
+    except ValidationError:
+        raise BadInput(
+            "a room has 1 to 64 letters, digits, dots, dashes or underscores, "
+            "the first one a letter or digit",
+            code="bad_room",
+        ) from None
+
+
+def _name_of(request: web.Request) -> str:
+    name = request.query.get("name", "").strip() or "publisher"
+    if len(name) > m.MAX_NAME_CHARACTERS or not name.isprintable():
+        raise BadInput(
+            f"name: at most {m.MAX_NAME_CHARACTERS} printable characters", code="bad_name"
+        )
+    return name
+
+
+def _options_of(request: web.Request) -> m.CaptionOptions:
+    given = {key: request.query[key] for key in ("language", "task") if request.query.get(key)}
+    try:
+        return m.CaptionOptions.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise BadInput(f"{first['loc'][0]}: {first['msg']}", code="bad_options") from None
+
+
+def _check_type(request: web.Request, wanted: str) -> None:
+    if request.content_type != wanted:
+        raise UnsupportedMedia(f"Content-Type is {request.content_type[:80]}; send {wanted}")
+
+
+async def _read_text(request: web.Request, limit_bytes: int) -> str:
+    """Read the body as text. Raises TooLarge or BadInput."""
+    too_large = TooLarge(f"the body is over {limit_bytes} bytes")
+    if (request.content_length or 0) > limit_bytes:
+        raise too_large
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            async for piece in request.content.iter_any():
+                body += piece
+                if len(body) > limit_bytes:
+                    raise too_large
+        return body.decode()
+    except TimeoutError:
+        raise BadInput(f"the body did not come within {BODY_TIMEOUT_S:g} s") from None
+    except UnicodeDecodeError:
+        raise BadInput("the body is not UTF-8 text", code="bad_sdp") from None
+
+
+def routes() -> Routes:
+    """The endpoint and its resources, with a store of their own."""
+    publishers = Publishers()
+    room = Parameter("room", "The room to publish to", m.RoomName, "path")
+    resource = Parameter("resource", "As `Location` named it", str, "path")
+    if_match = Parameter("If-Match", "The ETag that came with the answer", str, "header")
+    table = Routes("whip")
+    table.add(
+        "POST",
+        ENDPOINT,
+        publishers.post,
+        summary="Publish by WHIP (RFC 9725)",
+        description="Send an SDP offer with audio (Opus) and perhaps video (VP8, H.264 baseline); "
+        "what is said is captioned in the room. DELETE the `Location` to end it.",
+        parameters=(
+            room,
+            Parameter("name", "The publisher's name in the room; `publisher` if none is given"),
+            Parameter("language", "What is spoken, ISO 639-1; detected if not given"),
+            Parameter("task", "`translate` captions in English", m.Task),
+        ),
+        request=(Content("The SDP offer", SDP_TYPE),),
+        responses={
+            201: Content(
+                "The SDP answer",
+                SDP_TYPE,
+                headers=(
+                    ("Location", "The session's resource"),
+                    ("ETag", "Names the ICE session, for PATCH"),
+                    ("Link", "STUN and TURN servers, and the live transcript"),
+                ),
+            )
+        },
+    )
+    table.add(
+        "PATCH",
+        RESOURCE,
+        publishers.patch,
+        summary="Trickle ICE candidates",
+        description="An SDP fragment (RFC 8840). An ICE restart is answered with 422.",
+        parameters=(room, resource, if_match),
+        request=(Content("The fragment", FRAGMENT_TYPE),),
+        responses={204: Content("Taken")},
+    )
+    table.add(
+        "DELETE",
+        RESOURCE,
+        publishers.delete,
+        summary="Stop publishing",
+        parameters=(room, resource),
+        responses={200: Content("Stopped")},
+    )
+    table.add(
+        "GET",
+        RESOURCE,
+        publishers.get,
+        summary="Whether a WHIP session is there",
+        parameters=(room, resource),
+        responses={204: Content("It is there")},
+    )
+    for path in (ENDPOINT, RESOURCE):
+        table.add(
+            "OPTIONS",
+            path,
+            publishers.options,
+            summary="What WHIP takes here, and CORS preflight",
+            public=True,
+            parameters=(room,) if path == ENDPOINT else (room, resource),
+            responses={200: Content("Methods and media types, in the headers")},
+        )
+    return table
