@@ -5,7 +5,6 @@ outbox. Whatever ends the connection does so by one `Ending`; the first one coun
 """
 
 import asyncio
-import contextlib
 import datetime
 from dataclasses import dataclass
 from typing import assert_never
@@ -44,6 +43,7 @@ log = get_logger(__name__)
 _MESSAGE_OVERHEAD_BYTES = 128
 _LOOK_FOR_GAPS_S = 0.1
 _LET_GO_S = 5.0
+_STOPPING_CLOSE_S = 0.3
 _FEATURES = ("punctuate", "smart_format")
 _MAX_ECHO_CHARACTERS = 500
 _MAX_REASON_BYTES = 123
@@ -336,14 +336,19 @@ class ListenConnection:
         )
 
     async def _close_socket(self, ending: Ending) -> None:
-        """Close with the reason. Who does not read it in time is cut off."""
+        """Close with the reason. Who does not read is cut off when the time is over."""
         transport = self._request.transport
-        with contextlib.suppress(TimeoutError, ConnectionError):
-            async with asyncio.timeout(self._limits.close_s):
-                await self._socket.close(code=ending.code, message=_cut(ending.reason))
-                return
-        if transport is not None:
-            transport.abort()
+        # a server that stops does not hear the client's answer any more
+        wait_s = min(_STOPPING_CLOSE_S, self._limits.close_s)
+        if ending is not _STOPPING:
+            wait_s = self._limits.close_s
+        # in a task of its own: after a send that was cancelled aiohttp cancels who drains next
+        closing = self._scope.spawn(
+            "close", self._socket.close(code=ending.code, message=_cut(ending.reason))
+        )
+        await asyncio.wait([closing], timeout=wait_s)
+        if transport is not None and transport.get_write_buffer_size():
+            transport.abort()  # else it would wait for a client that does not read, for ever
 
 
 def _cut(reason: str) -> bytes:

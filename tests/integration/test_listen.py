@@ -159,11 +159,17 @@ def revision(
 class Served:
     """A running application and what its scripted sessions saw."""
 
-    def __init__(self, app: web.Application, url: str, client: ClientSession) -> None:
+    def __init__(self, app: web.Application, runner: web.AppRunner, client: ClientSession) -> None:
         self.sessions = cast(ScriptedSessions, app[keys.SESSIONS])
         self.pool = app[keys.DECODERS]
-        self._url = url
+        self._runner = runner
+        self._url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         self._client = client
+
+    @property
+    def connections(self) -> int:
+        assert self._runner.server is not None
+        return len(self._runner.server.connections)
 
     @contextlib.asynccontextmanager
     async def connect(
@@ -196,7 +202,7 @@ async def serve() -> AsyncIterator[Serve]:
             stack.push_async_callback(runner.cleanup)
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             client = await stack.enter_async_context(ClientSession())
-            return Served(app, f"http://127.0.0.1:{runner.addresses[0][1]}", client)
+            return Served(app, runner, client)
 
         yield start
 
@@ -589,6 +595,18 @@ async def test_a_client_that_never_reads_is_sent_away_and_hurts_nobody(serve: Se
         await other.send_json({"type": "CloseStream"})
         assert kinds(await rest(other)) == ["Results", "Metadata"]
         transport_of(deaf).abort()
+
+
+async def test_a_client_that_stops_reading_at_the_end_is_cut_off(serve: Serve) -> None:
+    served = await serve(ListenLimits(send_s=0.3, close_s=0.3))
+    async with served.connect() as socket:
+        transport_of(socket).pause_reading()
+        for _ in range(60):
+            served.sessions.track.say(revision("w" * 100_000, newly_final=1, complete=True))
+        await socket.send_json({"type": "CloseStream"})
+        await eventually(lambda: served.connections == 0)
+        assert served.sessions.opened[0].closed == "ended"
+        transport_of(socket).abort()
 
 
 async def test_a_client_that_reads_too_late_still_sees_why(serve: Serve) -> None:
