@@ -101,6 +101,7 @@ class DecoderPool:
         self.capacity = capacity
         self._executor = ThreadPoolExecutor(capacity, thread_name_prefix="demuxer")
         self._running: set[Demuxer] = set()
+        self._closed = False
 
     @property
     def active(self) -> int:
@@ -108,7 +109,9 @@ class DecoderPool:
         return len(self._running)
 
     def run(self, demuxer: "Demuxer") -> "asyncio.Future[None]":
-        """Start a demuxer's thread at once. Raises Overloaded if all are taken."""
+        """Start a demuxer's thread at once. Raises Overloaded if all are taken, Unavailable."""
+        if self._closed:
+            raise Unavailable("this server is stopping", code="draining", retry_after_s=5.0)
         if self.active >= self.capacity:
             raise Overloaded(
                 f"{self.capacity} containers are being decoded; try again later, or send "
@@ -122,6 +125,7 @@ class DecoderPool:
 
     def close(self) -> None:
         """Take no more work, and end what still runs (without waiting for it)."""
+        self._closed = True
         for demuxer in self._running:
             demuxer.abort()
         self._executor.shutdown(wait=False, cancel_futures=True)

@@ -13,7 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mediaserver.kernel.errors import BadInput, MediaServerError, Overloaded, UnsupportedMedia
+from mediaserver.kernel.errors import (
+    BadInput,
+    MediaServerError,
+    Overloaded,
+    Unavailable,
+    UnsupportedMedia,
+)
 from mediaserver.rtc.audio import AudioFormat, make_decoder
 from mediaserver.rtc.containers import ContainerDecoder, DecoderPool, sniff
 from tests.unit.rtc.encoders import Recipe, encode, likeness, voice_like
@@ -61,7 +67,7 @@ def pool() -> Iterator[DecoderPool]:
     pool.close()
 
 
-@pytest.mark.parametrize("size", [37, 1600, 10_000_000])
+@pytest.mark.parametrize("size", [211, 10_000_000])
 @pytest.mark.parametrize("name", RECIPES)
 async def test_every_container_however_it_is_cut(name: str, size: int, pool: DecoderPool) -> None:
     data = encode(RECIPES[name], VOICE)
@@ -293,6 +299,9 @@ async def test_closing_the_pool_ends_every_thread() -> None:
     async with asyncio.timeout(2):
         while pool.active:
             await asyncio.sleep(0.01)
+    with pytest.raises(Unavailable):
+        async for _ in ContainerDecoder(pool).feed(data):
+            pass
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
