@@ -196,11 +196,12 @@ class SpeechClient:
         loop = asyncio.get_running_loop()
         was_alive = False
         while True:
+            answered = False
             try:
                 worker.status = await worker.stub.Status(
                     pb.StatusRequest(), timeout=STATUS_TIMEOUT_S
                 )
-                worker.answered_at = loop.time()
+                worker.answered_at, answered = loop.time(), True
             except grpc.aio.AioRpcError as error:
                 if error.code() is grpc.StatusCode.UNAVAILABLE:
                     worker.answered_at = float("-inf")  # refused or gone: no need to wait
@@ -216,7 +217,7 @@ class SpeechClient:
                 async with self._changed:
                     self._changed.notify_all()
             was_alive = alive
-            await asyncio.sleep(STATUS_INTERVAL_S if alive else STATUS_INTERVAL_S / 5)
+            await asyncio.sleep(STATUS_INTERVAL_S if answered else STATUS_INTERVAL_S / 5)
 
     def _dead(self, worker: Worker) -> None:
         log.warning("worker.dead", url=worker.url, calls=len(worker.calls))

@@ -1,5 +1,7 @@
 """The gRPC service of a speech worker: one call a track."""
 
+import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -81,10 +83,17 @@ class _Call:
 class SpeechService(rpc.SpeechServicer):
     """Implements ``rpc/speech.proto`` on a `Dispatcher`."""
 
-    def __init__(self, dispatcher: Dispatcher, new_vad: Callable[[], Vad], worker_id: str) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        new_vad: Callable[[], Vad],
+        worker_id: str,
+        first_message_timeout_s: float = FIRST_MESSAGE_TIMEOUT_S,
+    ) -> None:
         self._dispatcher = dispatcher
         self._new_vad = new_vad
         self._worker_id = worker_id
+        self._first_message_timeout_s = first_message_timeout_s
         self._audio_s = 0.0
 
     @property
@@ -96,7 +105,10 @@ class SpeechService(rpc.SpeechServicer):
         self, requests: AsyncIterator[pb.SpeechRequest], context: Context
     ) -> AsyncIterator[pb.SpeechEvent]:
         """Take one track. See the proto file."""
-        first = await anext(requests, None)
+        first = None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._first_message_timeout_s):
+                first = await anext(requests, None)
         if first is None or first.WhichOneof("kind") != "config":
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message is `config`")
             return

@@ -33,8 +33,14 @@ ENGLISH = CaptionOptions(language="en")
 class ScriptedWorker:
     """Can be killed and started anew at the same address."""
 
-    def __init__(self, recogniser: ScriptedRecogniser, worker_id: str = "scripted") -> None:
+    def __init__(
+        self,
+        recogniser: ScriptedRecogniser,
+        worker_id: str = "scripted",
+        first_message_timeout_s: float = 10.0,
+    ) -> None:
         self.recogniser = recogniser
+        self._first_message_timeout_s = first_message_timeout_s
         self._worker_id = worker_id
         self._folder = tempfile.TemporaryDirectory(prefix="worker-")
         self.url = f"unix:{self._folder.name}/w.sock"
@@ -45,7 +51,9 @@ class ScriptedWorker:
         Path(self.url.removeprefix("unix:")).unlink(missing_ok=True)
         self._server = grpc.aio.server()
         self.dispatcher = Dispatcher(self.recogniser, self._broken)
-        service = SpeechService(self.dispatcher, ScriptedVad, self._worker_id)
+        service = SpeechService(
+            self.dispatcher, ScriptedVad, self._worker_id, self._first_message_timeout_s
+        )
         rpc.add_SpeechServicer_to_server(service, self._server)
         self._server.add_insecure_port(self.url)
         self.dispatcher.start()

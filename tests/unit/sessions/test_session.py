@@ -288,6 +288,7 @@ async def test_many_sessions_opened_and_closed_leave_nothing_behind(house: House
         await session.close("left")
         left.append(weakref.ref(session))
     del session
+    await house.store.flush()
     await asyncio.sleep(0.05)
     gc.collect()
     assert len(house.sessions) == len(house.rooms) == 0
