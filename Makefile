@@ -1,7 +1,7 @@
 # make run     serve on http://127.0.0.1:8080 (HOST=… PORT=… change that); installs what it needs
 # make test    install what the tests need, and run them (ARGS="-k words" for some)
 # make check   formatting, lint, types, import layers, generated files
-# make bench   measure this machine
+# make bench   measure this machine (ARGS="--quick"; benchmarks/run.py says more)
 # make lock    resolve the locked versions anew
 # make clean   forget .venv and caches (not the data)
 
@@ -41,9 +41,7 @@ check: $(VENV)/.development
 		|| { echo "run: make proto"; exit 1; }; done; echo "generated gRPC code is up to date"
 
 bench: $(VENV)/.development system model
-	@for script in benchmarks/[a-z]*.py; do \
-		if grep -q '^if __name__ ==' "$$script"; then echo; echo "== $$script"; \
-		PATH="$(BIN):$$PATH" PYTHONPATH=. $(BIN)/python "$$script" $(ARGS); fi; done
+	@$(BIN)/python -m benchmarks.run $(ARGS)
 
 # The gRPC code from its contract; OUT is where to.
 OUT ?= .
@@ -60,13 +58,15 @@ $(VENV)/bin/python:
 	@"$(PYTHON)" -m venv $(VENV) || { echo "on Debian: apt-get install python3-venv"; exit 1; }
 
 $(VENV)/.runtime: requirements.lock pyproject.toml | $(VENV)/bin/python
-	$(PIP) install --quiet --require-hashes -r requirements.lock
-	$(PIP) install --quiet --no-deps -e .
+	@echo "installing the packages of requirements.lock into $(VENV) (once; about 500 MB on disk)"
+	@$(PIP) install --quiet --require-hashes -r requirements.lock
+	@$(PIP) install --quiet --no-deps -e .
 	@touch $@
 
 $(VENV)/.development: requirements-dev.lock clients/python/pyproject.toml $(VENV)/.runtime
-	$(PIP) install --quiet --require-hashes -r requirements-dev.lock
-	$(PIP) install --quiet --no-deps -e clients/python
+	@echo "installing the packages of requirements-dev.lock into $(VENV) (once)"
+	@$(PIP) install --quiet --require-hashes -r requirements-dev.lock
+	@$(PIP) install --quiet --no-deps -e clients/python
 	@touch $@
 
 model: $(VENV)/.runtime
