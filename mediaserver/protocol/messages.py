@@ -8,10 +8,11 @@ seconds of media time (from the first sample of that track) unless a name says o
 
 from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from mediaserver.kernel.errors import BadInput, TooLarge
 from mediaserver.protocol.base import Inbound, Wire
+from mediaserver.protocol.languages import LANGUAGES
 from mediaserver.protocol.problems import ErrorMessage
 
 MAX_CLIENT_MESSAGE_BYTES = 256 * 1024
@@ -20,13 +21,21 @@ MAX_AUDIO_MESSAGE_BYTES = 1024 * 1024
 MAX_CHAT_CHARACTERS = 2000
 MAX_NAME_CHARACTERS = 80
 
+
+def _known_language(code: str) -> str:
+    if code not in LANGUAGES:
+        raise ValueError(f"{code} is not a language that can be captioned")
+    return code
+
+
 Task = Literal["transcribe", "translate"]
 """`translate` gives English, whatever is spoken."""
 Encoding = Literal["linear16", "mulaw", "opus", "container"]
 """`opus` is one raw Opus packet a message; `container` is any file format PyAV reads (Ogg, WebM,
 WAV, MP3, FLAC, …), cut anywhere."""
 RoomName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
+Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$"), AfterValidator(_known_language)]
+"""ISO 639-1 (a few: 639-3) code of a language that Whisper knows."""
 
 
 # ---- what clients send ---------------------------------------------------------------------

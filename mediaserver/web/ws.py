@@ -8,7 +8,7 @@ from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 from pydantic import TypeAdapter, ValidationError
 
 from mediaserver.kernel.channels import ChannelClosed, Outbox
-from mediaserver.kernel.errors import BadInput, MediaServerError, SlowConsumer
+from mediaserver.kernel.errors import BadInput, MediaServerError, SlowConsumer, TooLarge
 from mediaserver.kernel.logging import bind, get_logger
 from mediaserver.kernel.tasks import TaskScope
 from mediaserver.protocol import messages as m
@@ -24,6 +24,10 @@ OUTBOX_CAPACITY = 1000
 HEARTBEAT_S = 3.0
 """aiohttp pings this often and takes a member for gone half of it later: 4.5 s at most."""
 SEND_TIMEOUT_S = 10.0
+RECEIVE_LIMIT_BYTES = 12 * 1024 * 1024
+"""What aiohttp takes before it drops the connection without a word; our own limits lie below, so
+that who exceeds them is told."""
+CLOSE_S = 2.0
 METRICS_INTERVAL_S = 1.0
 CLOSE_TIMEOUT_S = 30.0
 PING_INTERVAL_S = 2.0
@@ -47,6 +51,8 @@ class MemberConnection:
         self._peer: PeerPublisher | None = None
         self._early_candidates: list[m.Candidate] = []
         self._closing: tuple[int, str] | None = None
+        self._finishing = False
+        self._transport = request.transport
         self._writing: asyncio.Task[None] | None = None
         room, name = room_and_name(request)
         self.session: Session = app[keys.SESSIONS].open(
@@ -116,6 +122,7 @@ class MemberConnection:
         self._tell(self._welcome())
         self._writing = self._scope.spawn("write", self._write())
         self._scope.spawn("measure", self._measure())
+        self._scope.spawn("stop", self._stop_with_session())
         reason = "lost"
         try:
             with bind(session_id=self.session.id):
@@ -123,7 +130,7 @@ class MemberConnection:
                     if not await self._take(message):
                         reason = "left"
                         break
-                if self._socket.close_code == WSCloseCode.OK:
+                if self._socket.close_code in (WSCloseCode.OK, WSCloseCode.GOING_AWAY):
                     reason = "left"
         finally:
             await asyncio.shield(self._finish(reason))
@@ -145,6 +152,11 @@ class MemberConnection:
         try:
             if message.type is WSMsgType.BINARY:
                 kind = "audio"
+                if len(message.data) > m.MAX_AUDIO_MESSAGE_BYTES:
+                    raise TooLarge(
+                        f"a binary message of {len(message.data)} bytes; the limit is "
+                        f"{m.MAX_AUDIO_MESSAGE_BYTES}"
+                    )
                 await self._take_audio(message.data)
             elif message.type is WSMsgType.TEXT:
                 parsed = m.parse_client_message(message.data)
@@ -152,6 +164,8 @@ class MemberConnection:
                 return await self._handle(parsed)
             elif message.type is WSMsgType.ERROR:
                 return True  # the iteration ends by itself
+        except TooLarge as error:
+            self._end(error.ws_close_code, error.detail)
         except MediaServerError as error:
             self._report(error, kind)
         return True
@@ -275,11 +289,32 @@ class MemberConnection:
 
     async def _send_away(self) -> None:
         assert self._closing is not None
-        code, detail = self._closing
-        await self._socket.close(code=code, message=detail.encode()[:120])
+        await self._close_socket(*self._closing)
+
+    async def _close_socket(self, code: int, detail: str) -> None:
+        """Close with a reason; who does not read is cut off."""
+        transport = self._transport
+        # in a task of its own: after a send that was cancelled aiohttp cancels who drains next
+        async with TaskScope("close") as scope:
+            message = detail.encode()[:123].decode(errors="ignore").encode()
+            closing = scope.spawn("close", self._socket.close(code=code, message=message))
+            await asyncio.wait([closing], timeout=CLOSE_S)
+        if transport is not None and transport.get_write_buffer_size():
+            transport.abort()
+
+    async def _stop_with_session(self) -> None:
+        """The server ended the session: deliver what is pending, then say goodbye."""
+        await self.session.ended.wait()
+        if self._finishing:
+            return
+        self._outbox.close()
+        if self._writing is not None:
+            await asyncio.wait([self._writing], timeout=CLOSE_S)
+        self._end(WSCloseCode.GOING_AWAY, "the server is stopping; connect again")
 
     async def _finish(self, reason: str) -> None:
         """Deliver what is pending (if somebody is still there to hear it) and let go of all."""
+        self._finishing = True
         lost = reason == "lost"
         try:
             if self._peer is not None:
@@ -298,7 +333,7 @@ class MemberConnection:
                 await self._peer.close("left" if not lost else "lost")
             await self._scope.aclose(timeout_s=2.0)
             if not self._socket.closed:
-                await self._socket.close(code=WSCloseCode.OK, message=reason.encode())
+                await self._close_socket(WSCloseCode.OK, reason)
 
 
 def room_and_name(request: web.Request) -> tuple[str, str]:
@@ -317,7 +352,7 @@ def room_and_name(request: web.Request) -> tuple[str, str]:
 async def _ws(request: web.Request) -> web.StreamResponse:
     socket = web.WebSocketResponse(
         heartbeat=HEARTBEAT_S,
-        max_msg_size=m.MAX_AUDIO_MESSAGE_BYTES,
+        max_msg_size=RECEIVE_LIMIT_BYTES,
         timeout=2.0,
         protocols=("token",),
     )
