@@ -10,6 +10,7 @@ It starts a real server on a free loopback port and streams real speech to it in
   latency    1, 2, 4 and 8 streams of lj001-a at once
   capacity   the most streams whose words are final within 4 s for 95 of 100
   accuracy   the other clips (a sonnet; Spanish), one stream each
+  decoder    what encoding and decoding cost by themselves (benchmarks/decoder.py)
 Word error rates stand beside those of faster-whisper offline (beam 5, same model), computed in
 the same run.
 
@@ -43,7 +44,7 @@ from mediaserver.inference.registry import ModelRegistry
 from mediaserver.kernel.errors import ConfigurationError
 from mediaserver.settings import load_settings
 
-SECTIONS = ("latency", "capacity", "accuracy")
+SECTIONS = ("latency", "capacity", "accuracy", "decoder")
 STREAMS = (1, 2, 4, 8)
 LATENCY_CLIP = "lj001-a"
 ACCURACY_CLIPS = ("sonnet1", "captain-veneno.es")
@@ -53,6 +54,7 @@ MOST_STREAMS = 64
 MOST_CAPACITY_RUNS = 6
 RUN_SPARE_S = 180.0
 """A run may take this much longer than its audio; then it is given up."""
+DECODER_TIMEOUT_S = 900.0
 SETTLE_S = 3.0
 """Between two runs."""
 
@@ -183,6 +185,17 @@ def offline_rates(model: Path, clips: Sequence[str], folders: Sequence[Path]) ->
     return rates
 
 
+def run_decoder(model: Path, folder: Path) -> None:
+    """Print the tables of benchmarks/decoder.py, in a process of its own."""
+    say("decoder: encoder and decoder by themselves")
+    command = [sys.executable, "-m", "benchmarks.decoder", "--model", str(model)]
+    command += ["--speech", str(folder)]
+    try:
+        subprocess.run(command, timeout=DECODER_TIMEOUT_S, check=True)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        say(f"benchmarks/decoder.py failed: {error}")
+
+
 def say(text: str) -> None:
     """Progress, apart from the tables."""
     print(f"[{time.strftime('%H:%M:%S')}] {text}", file=sys.stderr, flush=True)
@@ -229,7 +242,9 @@ def main() -> int:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1
     offline = offline_rates(model, names, folders)
-    print(report(ours, peer, offline, clip))
+    print(report(ours, peer, offline, clip), flush=True)
+    if "decoder" in options.only and not options.quick:
+        run_decoder(model, folders[0])
     if options.json is not None:
         figures = {"offline": offline, "ours": asdict(ours), "peer": peer and asdict(peer)}
         options.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")

@@ -72,7 +72,12 @@ def latency(results: Results, offline: dict[str, float]) -> str:
                 f"{f.erasure:.2f}",
                 str(f.lost),
                 seconds(f.tail_max),
-                f"{one.cpu.worker_cpu_s / one.audio_s:.3f} + {one.cpu.app_cpu_s / one.audio_s:.3f}",
+                " + ".join(
+                    f"{used / one.audio_s:.3f}"
+                    for used in (one.cpu.worker_cpu_s, one.cpu.app_cpu_s)
+                    if used
+                )
+                or "–",
             ]
         )
     return table(header, rows)
