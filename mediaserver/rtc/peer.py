@@ -18,9 +18,8 @@ closing. All of a peer's own tasks end with it.
 
 import asyncio
 import itertools
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, Protocol
 
 from aiortc import (
     RTCBundlePolicy,
@@ -30,7 +29,6 @@ from aiortc import (
     RTCSessionDescription,
 )
 
-from mediaserver.captions.audio import AudioChunk
 from mediaserver.kernel.clocks import Clock, SystemClock
 from mediaserver.kernel.errors import (
     BadInput,
@@ -47,8 +45,9 @@ from mediaserver.rtc import internals
 from mediaserver.rtc.candidates import MAX_CANDIDATES, parse_candidate
 from mediaserver.rtc.config import RtcConfig
 from mediaserver.rtc.datachannels import DataChannels
+from mediaserver.rtc.listener import CloseReason, GuardedListener, PeerListener
 from mediaserver.rtc.sdp import SESSION_RULES, Offer, Rules, check_offer, finish_answer
-from mediaserver.rtc.sections import AudioListener, Sections
+from mediaserver.rtc.sections import Sections
 from mediaserver.rtc.stats import PeerStats
 from mediaserver.rtc.video import VideoTrack
 from mediaserver.rtc.watch import Watch
@@ -57,31 +56,7 @@ __all__ = ["CloseReason", "Peer", "PeerListener", "PeerStats", "Peers", "RtcConf
 
 log = get_logger(__name__)
 
-CloseReason = Literal["left", "lost", "failed", "timeout", "slow"]
-"""`left`: either side said goodbye. `lost`: it fell silent. `failed`: it could not connect, or
-broke the rules. `timeout`: it did not connect in time. `slow`: it does not read its messages."""
-
 _NEGOTIATION_MARGIN_S = 3.0
-
-
-class PeerListener(AudioListener, Protocol):
-    """Is told what happens to a peer. Called in the event loop; must not wait.
-
-    Besides these: `audio_started(mid)`, `audio(mid, chunk)`, `audio_ended(mid)`. An error of
-    `audio_started` ends the peer with it; one of `audio` (Overloaded) costs that chunk.
-    """
-
-    def connected(self) -> None:
-        """ICE and DTLS are done. Data channels open a little later."""
-        ...
-
-    def channel_message(self, label: str, text: str) -> None:
-        """A text message came. A MediaServerError is answered on the same channel."""
-        ...
-
-    def closed(self, reason: CloseReason, detail: str) -> None:
-        """The peer is gone; the last call, made exactly once. `detail` is for people."""
-        ...
 
 
 class Peer:
@@ -96,14 +71,12 @@ class Peer:
         executor: ThreadPoolExecutor,
     ) -> None:
         self.id = peer_id
-        self.dropped_audio = 0
-        """Chunks that the listener had no room for."""
         self._config = config
-        self._listener = listener
+        self._listener = GuardedListener(peer_id, listener, self._fail)
         self._clock = clock
         self._scope = TaskScope(f"peer {peer_id}", on_failure=self._broken)
-        self._sections = Sections(self._scope, clock, executor, self)
-        self._channels = DataChannels(self._scope, self._channel_message, self._let_go)
+        self._sections = Sections(self._scope, clock, executor, self._listener)
+        self._channels = DataChannels(self._scope, self._listener.channel_message, self._let_go)
         self._connection = RTCPeerConnection(
             RTCConfiguration(
                 iceServers=config.rtc_ice_servers(), bundlePolicy=RTCBundlePolicy.MAX_BUNDLE
@@ -115,7 +88,6 @@ class Peer:
         self._early_candidates: list[RTCIceCandidate] = []
         self._candidates = 0
         self._watch: Watch | None = None
-        self._told_audio: set[str] = set()
         loop = asyncio.get_running_loop()
         self._connected: asyncio.Future[None] = loop.create_future()
         self._ended: asyncio.Future[tuple[CloseReason, str]] = loop.create_future()
@@ -215,7 +187,7 @@ class Peer:
     @property
     def dropped(self) -> int:
         """Messages and audio chunks that were dropped for this peer."""
-        return self._channels.dropped + self.dropped_audio
+        return self._channels.dropped + self._listener.dropped_audio
 
     def stats(self) -> PeerStats:
         """Return the figures of the last second."""
@@ -270,7 +242,7 @@ class Peer:
             await self._tear_down()
             self._gone.set()
             log.info("peer.closed", peer_id=self.id, reason=reason, detail=detail)
-            self._tell(self._listener.closed, reason, detail)
+            self._listener.closed(reason, detail)
 
     async def _live(self) -> tuple[CloseReason, str]:
         timeout_s = self._config.connect_timeout_s
@@ -291,7 +263,7 @@ class Peer:
                 lambda detail: self._end("lost", detail),
             )
             self._scope.spawn("watch", self._watch.run(self._scope))
-            self._tell(self._listener.connected)
+            self._listener.connected()
         else:
             self._end("timeout", f"not connected within {timeout_s:g} s: {self._obstacle()}")
         return await self._ended
@@ -307,7 +279,8 @@ class Peer:
         )
 
     async def _tear_down(self) -> None:
-        self._tell(self._channels.close)
+        self._listener.mute()
+        self._channels.close()
         self._sections.close()
         try:
             async with asyncio.timeout(self._config.close_timeout_s):
@@ -345,51 +318,14 @@ class Peer:
             log.warning("peer.connect_failed", peer_id=self.id, cause=cause)
             self._end("failed", cause)
 
-    def _channel_message(self, label: str, text: str) -> None:
-        if not self.closed:
-            self._listener.channel_message(label, text)
-
     def _let_go(self, error: SlowConsumer | BadInput) -> None:
         self._end("slow" if isinstance(error, SlowConsumer) else "failed", error.detail)
 
+    def _fail(self, detail: str) -> None:
+        self._end("failed", detail)
+
     def _broken(self, task: str, error: BaseException) -> None:
         self._end("failed", f"the server failed ({task}: {type(error).__name__})")
-
-    def _tell(self, listener: Callable[..., None], *args: object) -> None:
-        try:
-            listener(*args)
-        except Exception as error:  # the peer's end must not depend on who is told of it
-            log.error("peer.listener_failed", peer_id=self.id, exc_info=error)
-            self._end("failed", "the server failed")
-
-    # ---- audio, on its way from the sections to the listener ----------------------------------
-
-    def audio_started(self, mid: str) -> None:
-        """Called by the sections."""
-        if self.closed:
-            return
-        try:
-            self._listener.audio_started(mid)
-            self._told_audio.add(mid)
-        except MediaServerError as error:
-            self._end("failed", error.detail)
-
-    def audio(self, mid: str, chunk: AudioChunk) -> None:
-        """Called by the sections."""
-        if mid not in self._told_audio:
-            return
-        try:
-            self._listener.audio(mid, chunk)
-        except MediaServerError as error:
-            if not self.dropped_audio:
-                log.warning("peer.audio_dropped", peer_id=self.id, code=error.specific_code)
-            self.dropped_audio += 1
-
-    def audio_ended(self, mid: str) -> None:
-        """Called by the sections."""
-        if mid in self._told_audio:
-            self._told_audio.remove(mid)
-            self._tell(self._listener.audio_ended, mid)
 
 
 class Peers:

