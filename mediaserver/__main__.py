@@ -1,6 +1,7 @@
 """The command line: ``mediaserver serve | worker | models | doctor``."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -135,6 +136,8 @@ def _serve(arguments: argparse.Namespace) -> int:
         if arguments.pull and not Path(settings.speech_model).is_dir():
             registry.pull(settings.speech_model, TerminalProgress())
         registry.locate(settings.speech_model)
+    # gRPC is never used after a fork here (workers are spawned); without this it says so each time.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
     import uvloop
 
     from mediaserver.app import serve
