@@ -16,7 +16,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
 	then command -v $$python; break; fi; done)
-PIP := $(BIN)/python -m pip --disable-pip-version-check
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 ARGS ?=
 RPC := mediaserver/inference/rpc
 CHECKED := mediaserver tests clients/python $(wildcard benchmarks)
@@ -60,13 +60,13 @@ $(VENV)/bin/python:
 $(VENV)/.runtime: requirements.lock pyproject.toml | $(VENV)/bin/python
 	@echo "installing the packages of requirements.lock into $(VENV) (once; about 500 MB on disk)"
 	@$(PIP) install --quiet --require-hashes -r requirements.lock
-	@$(PIP) install --quiet --no-deps -e .
+	@$(PIP) install -qq --no-deps -e .
 	@touch $@
 
 $(VENV)/.development: requirements-dev.lock clients/python/pyproject.toml $(VENV)/.runtime
 	@echo "installing the packages of requirements-dev.lock into $(VENV) (once)"
 	@$(PIP) install --quiet --require-hashes -r requirements-dev.lock
-	@$(PIP) install --quiet --no-deps -e clients/python
+	@$(PIP) install -qq --no-deps -e clients/python
 	@touch $@
 
 model: $(VENV)/.runtime
