@@ -52,6 +52,7 @@ class MemberConnection:
         self._early_candidates: list[m.Candidate] = []
         self._closing: tuple[int, str] | None = None
         self._finishing = False
+        self._before_welcome: list[tuple[m.ServerMessage, Hashable | None]] | None = []
         self._transport = request.transport
         self._writing: asyncio.Task[None] | None = None
         room, name = room_and_name(request)
@@ -64,6 +65,9 @@ class MemberConnection:
 
     def deliver(self, message: m.ServerMessage, key: Hashable | None) -> None:
         """Queue a message: on its data channel where that is open, else on the socket."""
+        if self._before_welcome is not None:
+            self._before_welcome.append((message, key))
+            return
         if self._peer is not None and self._peer.send(message, key):
             return
         try:
@@ -119,7 +123,10 @@ class MemberConnection:
 
     async def run(self) -> None:
         """Serve the member until it leaves, is lost, or is sent away."""
+        early, self._before_welcome = self._before_welcome or [], None
         self._tell(self._welcome())
+        for told, key in early:  # how things stand in the room
+            self.deliver(told, key)
         self._writing = self._scope.spawn("write", self._write())
         self._scope.spawn("measure", self._measure())
         self._scope.spawn("stop", self._stop_with_session())

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import aiohttp
 import pytest
 from mediaserver_client import Caption, Refused, Session, SessionLost, connect
 
@@ -249,6 +250,21 @@ async def test_members_of_a_room_hear_and_read_one_another(
 async def read_finals(session: Session, into: list[Caption]) -> None:
     async for caption in session.captions(finals_only=True):
         into.append(caption)
+
+
+async def test_who_joins_is_welcomed_first_and_then_told_how_things_stand(
+    live_server: LiveServer,
+) -> None:
+    address = f"{live_server.ws_url}/ws?room=python-welcome"
+    async with (
+        asyncio.timeout(ENDS_S),
+        connect(live_server.url, room="python-welcome") as session,
+        aiohttp.ClientSession() as http,
+    ):
+        await session.chat("hello")
+        async with http.ws_connect(address) as socket:
+            kinds = [(await socket.receive_json())["type"] for _ in range(2)]
+    assert kinds == ["welcome", "chat"]
 
 
 async def test_a_wrong_language_and_a_wrong_room_are_refused_with_the_reason(

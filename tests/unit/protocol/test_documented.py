@@ -12,8 +12,10 @@ from mediaserver.kernel import errors
 from mediaserver.protocol import deepgram, messages, problems
 from mediaserver.protocol.deepgram_query import ListenQuery
 from mediaserver.rooms import room
+from mediaserver.rtc.sdp import MAX_SDP_BYTES
+from mediaserver.rtc.whip import FRAGMENT_TYPE, MAX_FRAGMENT_BYTES, SDP_TYPE, TRANSCRIPT_RELATION
 from mediaserver.sessions import session, track
-from mediaserver.web import transcripts, ws
+from mediaserver.web import transcripts, whip, ws
 
 TEXT = (Path(__file__).resolve().parents[3] / "docs" / "protocol.md").read_text(encoding="utf-8")
 
@@ -89,7 +91,8 @@ def test_limits_are_those_of_the_code() -> None:
     text = section("Limits")
     for limit in (
         f"a text message | {messages.MAX_CLIENT_MESSAGE_BYTES} bytes",
-        f"any message | {messages.MAX_AUDIO_MESSAGE_BYTES} bytes",
+        f"a binary message | {messages.MAX_AUDIO_MESSAGE_BYTES} bytes",
+        f"an SDP offer | {MAX_SDP_BYTES} bytes",
         f"unread | {ws.OUTBOX_CAPACITY}, partials",
         f"by your network | {ws.SEND_TIMEOUT_S:g} s",
         f"speech worker | {track.MAX_OWED_S:g} s a track",
@@ -113,6 +116,22 @@ def test_every_parameter_of_listen_is_documented() -> None:
     for union in (deepgram.ClientMessage, deepgram.ListenMessage):
         for name in by_type(union):
             assert f"`{name}`" in text, name
+
+
+def test_whip_is_documented_as_it_is() -> None:
+    text = section("WHIP")
+    entries = whip.routes().entries
+    assert entries
+    for entry in entries:
+        assert f"`{entry.method}" in text, entry.method
+        for parameter in entry.parameters:
+            shown = {"path": "{room}", "header": "If-Match"}.get(parameter.place)
+            assert (shown or f"| `{parameter.name}` |") in text, parameter.name
+    assert f"over {MAX_SDP_BYTES} bytes" in text
+    assert f"over {MAX_FRAGMENT_BYTES} bytes" in text
+    for media_type in (SDP_TYPE, FRAGMENT_TYPE):
+        assert f"`{media_type}`" in text
+    assert TRANSCRIPT_RELATION in text
 
 
 def test_every_transcript_format_and_parameter_is_documented() -> None:
