@@ -44,6 +44,7 @@ def build_app(settings: Settings) -> web.Application:
     app[keys.SESSIONS] = Sessions(
         client, Rooms(), store, clock, figures, max_sessions=settings.max_streams
     )
+    app.on_response_prepare.append(whip.add_cors)
     mount(
         app,
         (
