@@ -47,7 +47,7 @@ bench: $(VENV)/.development system model
 OUT ?= .
 proto: $(VENV)/.development
 	@mkdir -p $(OUT)
-	@$(BIN)/python -m grpc_tools.protoc -I. --python_out=$(OUT) --mypy_out=quiet:$(OUT) \
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m grpc_tools.protoc -I. --python_out=$(OUT) --mypy_out=quiet:$(OUT) \
 		--grpc_python_out=$(OUT) --mypy_grpc_out=quiet:$(OUT) $(RPC)/speech.proto
 
 # ---- what is installed; a stamp says that it is as the locks want it -----------------------

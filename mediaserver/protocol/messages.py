@@ -322,7 +322,8 @@ def parse_client_message(text: str | bytes) -> ClientMessage:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "message"
         raise BadInput(
-            f"{where}: {first['msg'].removeprefix('Value error, ')}; docs/protocol.md lists the messages",
+            f"{where}: {first['msg'].removeprefix('Value error, ')}; "
+            "docs/protocol.md lists the messages",
             code="bad_message",
         ) from None
     except ValueError:  # lone surrogates and the like
