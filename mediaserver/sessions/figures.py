@@ -4,7 +4,7 @@ from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-StreamKind = Literal["webrtc", "whip", "ws", "listen"]
+StreamKind = Literal["ws", "whip", "listen"]
 
 _DELAY_BUCKETS_S = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.5, 10.0, 15.0, 30.0)
 
@@ -39,7 +39,10 @@ class Figures:
             "mediaserver_worker_restarts", "Local speech workers started anew", registry=registry
         )
         self._refused = Counter(
-            "mediaserver_refused", "Sessions and tracks refused", ("code",), registry=registry
+            "mediaserver_refused",
+            "What was refused for want of capacity",
+            ("code",),
+            registry=registry,
         )
 
     def stream_opened(self, kind: StreamKind) -> None:
@@ -76,5 +79,5 @@ class Figures:
         self._restarts.inc()
 
     def refused(self, code: str) -> None:
-        """A session or track was refused; `code` is the problem's."""
+        """A request, session or track was refused for now; `code` is the problem's."""
         self._refused.labels(code).inc()

@@ -112,6 +112,9 @@ def _failed(request: web.Request, error: Exception, request_id: str) -> web.Resp
         log.info("http.refused", code=problem.code, **told)
     else:
         log.error("http.failed", exc_info=error, **told)
+    figures = request.app.get(keys.FIGURES)
+    if figures is not None and problem.status in (429, 503):
+        figures.refused(problem.code)
     if request.get(keys.STARTED):
         # Half an answer is out: cut the connection, so that nobody takes it for a whole one.
         raise ConnectionResetError("the response failed after it had begun") from error

@@ -2,10 +2,15 @@ import json
 
 import pytest
 from aiohttp import ClientPayloadError, ServerDisconnectedError, web
+from pytest_aiohttp.plugin import AiohttpClient
 
 from mediaserver.kernel import errors
 from mediaserver.kernel.errors import MediaServerError, Overloaded
-from mediaserver.web.routing import Routes
+from mediaserver.sessions.figures import Figures
+from mediaserver.settings import Settings
+from mediaserver.web import keys
+from mediaserver.web.application import new_application
+from mediaserver.web.routing import Routes, mount
 
 from .conftest import KEY, Serve
 
@@ -44,6 +49,18 @@ async def test_overload_says_when_to_come_again(serve: Serve) -> None:
     assert (await client.get("/x")).headers["Retry-After"] == "7"
     client = await serve(raising(errors.Unavailable("no worker")))
     assert int((await client.get("/x")).headers["Retry-After"]) > 0
+
+
+async def test_a_refusal_for_want_of_capacity_is_counted(aiohttp_client: AiohttpClient) -> None:
+    app = new_application(Settings())
+    app[keys.FIGURES] = Figures(app[keys.METRICS])
+    mount(app, [raising(Overloaded("full", code="sessions_full"))])
+    client = await aiohttp_client(app)
+    for _ in range(3):
+        await client.get("/x")
+    await client.get("/missing")
+    labels = {"code": "sessions_full"}
+    assert app[keys.METRICS].get_sample_value("mediaserver_refused_total", labels) == 3
 
 
 async def test_an_unexpected_exception_tells_nothing_of_its_inside(
