@@ -6,6 +6,7 @@ import re
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ParamSpec, Protocol, TypeVar
 
@@ -55,16 +56,53 @@ def is_session_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
-def describe(session: TranscribedSession) -> SessionTranscript:
+@dataclass(frozen=True, slots=True)
+class SessionText:
+    """What was said in a session up to some moment. Cheap to take, and safe in any thread."""
+
+    session_id: str
+    name: str
+    started_at: float
+    ended: bool
+    dropped_cues: int
+    cues: tuple[Cue, ...]
+    """By start time."""
+
+    def to_json(self) -> str:
+        """Return it as `SessionTranscript`. For a long session this takes a while."""
+        return SessionTranscript(
+            session_id=self.session_id,
+            name=self.name,
+            started_at=round(self.started_at, 3),
+            ended=self.ended,
+            dropped_cues=self.dropped_cues,
+            cues=tuple(_to_wire(cue) for cue in self.cues),
+        ).model_dump_json()
+
+    @staticmethod
+    def from_json(text: bytes) -> "SessionText":
+        """Read what `to_json` wrote. Raises ValidationError."""
+        told = SessionTranscript.model_validate_json(text)
+        return SessionText(
+            told.session_id,
+            told.name,
+            told.started_at,
+            told.ended,
+            told.dropped_cues,
+            tuple(_from_wire(cue) for cue in told.cues),
+        )
+
+
+def text_of(session: TranscribedSession) -> SessionText:
     """Return a session's transcript as it is now."""
     transcript = session.transcript
-    return SessionTranscript(
-        session_id=session.id,
-        name=session.name,
-        started_at=round(session.started_at, 3),
-        ended=transcript.closed,
-        dropped_cues=transcript.dropped_cues,
-        cues=tuple(_to_wire(cue) for cue in transcript.cues()),
+    return SessionText(
+        session.id,
+        session.name,
+        round(session.started_at, 3),
+        transcript.closed,
+        transcript.dropped_cues,
+        transcript.cues(),
     )
 
 
@@ -89,19 +127,15 @@ def _to_wire(cue: Cue) -> TranscriptCue:
     )
 
 
-def cues_of(saved: SessionTranscript) -> tuple[Cue, ...]:
-    """Return the cues of a described transcript."""
-    return tuple(
-        Cue(
-            cue.number,
-            cue.track_id,
-            cue.speaker,
-            cue.language,
-            cue.start_s,
-            cue.end_s,
-            tuple(Word(w.text, w.start_s, w.end_s, w.probability) for w in cue.words),
-        )
-        for cue in saved.cues
+def _from_wire(cue: TranscriptCue) -> Cue:
+    return Cue(
+        cue.number,
+        cue.track_id,
+        cue.speaker,
+        cue.language,
+        cue.start_s,
+        cue.end_s,
+        tuple(Word(w.text, w.start_s, w.end_s, w.probability) for w in cue.words),
     )
 
 
@@ -118,7 +152,7 @@ class TranscriptStore:
         self._retention_s = settings.transcript_retention_days * _DAY_S
         self._retention_files = settings.transcript_retention_files
         self._clock = clock
-        self._unwritten: dict[str, SessionTranscript] = {}
+        self._unwritten: dict[str, SessionText] = {}
         self._writes: set[asyncio.Task[None]] = set()
         self._saves = 0
         self._scope = TaskScope("transcripts")
@@ -130,9 +164,9 @@ class TranscriptStore:
 
     def keep(self, session: TranscribedSession) -> None:
         """Write an ended session's transcript, without waiting. One without words is not kept."""
-        if self._retention_s <= 0 or not session.transcript.cues():
+        saved = text_of(session)
+        if self._retention_s <= 0 or not saved.cues:
             return
-        saved = describe(session)
         self._unwritten[saved.session_id] = saved
         task = self._scope.spawn(f"save.{saved.session_id}", self._write(saved))
         self._writes.add(task)
@@ -148,7 +182,7 @@ class TranscriptStore:
         if self._writes:
             await asyncio.wait(set(self._writes), timeout=timeout_s)
 
-    async def find(self, session_id: str) -> SessionTranscript | None:
+    async def find(self, session_id: str) -> SessionText | None:
         """Return what was kept under `session_id`, or None."""
         if not is_session_id(session_id):
             return None
@@ -174,7 +208,7 @@ class TranscriptStore:
             await self.clean()
             await asyncio.sleep(_CLEAN_EVERY_S)
 
-    async def _write(self, saved: SessionTranscript) -> None:
+    async def _write(self, saved: SessionText) -> None:
         try:
             await self._on_disk(self._write_file, saved)
         except OSError as error:
@@ -193,12 +227,12 @@ class TranscriptStore:
     def _path(self, session_id: str) -> Path:
         return self.folder / f"{session_id}.json"
 
-    def _write_file(self, saved: SessionTranscript) -> None:
+    def _write_file(self, saved: SessionText) -> None:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle, name = tempfile.mkstemp(dir=self.folder, prefix=".unfinished-")
         try:
             with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
-                file.write(saved.model_dump_json())
+                file.write(saved.to_json())
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(name, self._path(saved.session_id))
@@ -206,9 +240,9 @@ class TranscriptStore:
             Path(name).unlink(missing_ok=True)
             raise
 
-    def _read(self, session_id: str) -> SessionTranscript | None:
+    def _read(self, session_id: str) -> SessionText | None:
         try:
-            return SessionTranscript.model_validate_json(self._path(session_id).read_bytes())
+            return SessionText.from_json(self._path(session_id).read_bytes())
         except FileNotFoundError:
             return None
         except (OSError, ValidationError) as error:

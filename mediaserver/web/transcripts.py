@@ -1,7 +1,7 @@
 """`GET /api/v1/sessions/{session_id}/transcript.{vtt,srt,json,txt}`, live and after the end."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -12,10 +12,10 @@ from mediaserver.kernel.errors import BadInput, NotFound
 from mediaserver.kernel.logging import get_logger
 from mediaserver.protocol.transcripts import SessionTranscript
 from mediaserver.sessions.transcripts import (
+    SessionText,
     TranscribedSession,
-    cues_of,
-    describe,
     is_session_id,
+    text_of,
 )
 from mediaserver.web import keys
 from mediaserver.web.routing import Content, Parameter, Routes
@@ -64,10 +64,10 @@ def _live(request: web.Request, session_id: str) -> TranscribedSession | None:
         return None
 
 
-async def _described(request: web.Request, session_id: str) -> SessionTranscript:
+async def _said(request: web.Request, session_id: str) -> SessionText:
     session = _live(request, session_id)
     if session is not None:
-        return describe(session)
+        return text_of(session)
     saved = await request.app[keys.TRANSCRIPTS].find(session_id)
     if saved is None:
         raise _no_transcript()
@@ -95,15 +95,15 @@ def _serve(kind: str, patience: Patience) -> Handler:
             session = _live(request, session_id)
             if session is not None:
                 return await _follow(request, session.transcript, _since(request), patience)
-        saved = await _described(request, session_id)
+        said = await _said(request, session_id)
         since = _since(request)
         if since:
-            kept = tuple(cue for cue in saved.cues if cue.number > since or cue.number == 0)
-            saved = saved.model_copy(update={"cues": kept})
+            fresh = tuple(cue for cue in said.cues if cue.number > since or cue.number == 0)
+            said = replace(said, cues=fresh)
         headers = {"Cache-Control": "no-store"}
         if _flag(request, "download"):
             headers["Content-Disposition"] = f'attachment; filename="{session_id}.{kind}"'
-        text = await asyncio.to_thread(_render, kind, saved)
+        text = await asyncio.to_thread(_render, kind, said)
         return web.Response(
             text=text, content_type=CONTENT_TYPES[kind], charset="utf-8", headers=headers
         )
@@ -111,13 +111,12 @@ def _serve(kind: str, patience: Patience) -> Handler:
     return serve
 
 
-def _render(kind: str, saved: SessionTranscript) -> str:
+def _render(kind: str, said: SessionText) -> str:
     if kind == "json":
-        return saved.model_dump_json()
-    cues = cues_of(saved)
+        return said.to_json()
     if kind == "vtt":
-        return subtitles.webvtt(cues, saved.dropped_cues)
-    return subtitles.srt(cues) if kind == "srt" else subtitles.text(cues)
+        return subtitles.webvtt(said.cues, said.dropped_cues)
+    return subtitles.srt(said.cues) if kind == "srt" else subtitles.text(said.cues)
 
 
 async def _follow(

@@ -9,7 +9,7 @@ import pytest
 
 from mediaserver.captions.transcript import Transcript
 from mediaserver.kernel.clocks import MonotonicTime, SystemClock, WallTime
-from mediaserver.sessions.transcripts import TranscriptStore, cues_of, describe, is_session_id
+from mediaserver.sessions.transcripts import TranscriptStore, is_session_id, text_of
 from mediaserver.settings import Settings
 
 from ..captions.test_transcript import say
@@ -59,19 +59,19 @@ async def test_a_kept_transcript_is_found_before_and_after_it_is_written(
 ) -> None:
     session = spoken()
     store.keep(session)
-    assert await store.find(session.id) == describe(session)
+    assert await store.find(session.id) == text_of(session)
     await store.flush()
     assert [path.name for path in store.folder.iterdir()] == [f"{session.id}.json"]
     found = await store.find(session.id)
-    assert found == describe(session)
-    assert cues_of(found) == session.transcript.cues()
+    assert found == text_of(session)
+    assert found.cues == session.transcript.cues()
 
 
 async def test_it_is_found_after_a_restart(store: TranscriptStore) -> None:
     session = spoken()
     await store.save(session)
     again = new_store(store.folder)
-    assert await again.find(session.id) == describe(session)
+    assert await again.find(session.id) == text_of(session)
     await again.aclose()
 
 
