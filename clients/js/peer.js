@@ -47,7 +47,7 @@ export class Peer {
     this.onLost = onLost;
     this.#pc = new environment.RTCPeerConnection({ bundlePolicy: "max-bundle", ...configuration });
     // The server can only open its channels when the offer has a place for them.
-    this.#pc.createDataChannel("client", { negotiated: true, id: 1000 });
+    this.#pc.createDataChannel("client", { negotiated: true, id: 100 });
     this.#pc.ondatachannel = ({ channel }) => {
       channel.onmessage = ({ data }) => {
         const message = parseMessage(data);

@@ -85,7 +85,7 @@ export class Broadcast {
     this.#stream = stream;
     this.#muted = false;
     this.#heardAt = performance.now();
-    this.#level = new Level(stream, (level) => this.#hear(level));
+    this.#level = Level.of(stream, (level) => this.#hear(level));
     for (const track of stream.getTracks()) {
       track.addEventListener("ended", () => this.#ended(track, stream));
     }

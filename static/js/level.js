@@ -24,6 +24,15 @@ export class Level {
     }, INTERVAL_MS);
   }
 
+  /** Returns null where the browser cannot measure this stream: captions do without. */
+  static of(stream, onLevel) {
+    try {
+      return new Level(stream, onLevel);
+    } catch {
+      return null;
+    }
+  }
+
   close() {
     clearInterval(this.#timer);
     this.#context.close();

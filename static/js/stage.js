@@ -1,7 +1,8 @@
 /** The stage: one's own picture, or the sound as a wave, and the captions over it. */
 
+import { languageName } from "../../clients/js/index.js";
+import { captionLanguage, finalText } from "./caption-text.js";
 import { $, make } from "./dom.js";
-import { finalText, captionLanguage } from "./caption-text.js";
 
 const OVERLAY_S = 8;
 const BARS = 72;
@@ -17,6 +18,9 @@ export class Stage {
   /** The captions on show, at most two. @type {Map<string, import("../../clients/js/index.d.ts").CaptionEntry>} */
   #lines = new Map();
   #several = false;
+  #publishing = false;
+  #live = false;
+  #heard = false;
   #speakers = new Set();
   #still = matchMedia("(prefers-reduced-motion: reduce)");
 
@@ -29,14 +33,15 @@ export class Stage {
     this.#wave.hidden = !stream || hasVideo;
     this.#levels.fill(0);
     this.#publishing = Boolean(stream);
+    this.#heard = false;
     this.#mode();
   }
 
-  #publishing = false;
-
   badges({ live, muted }) {
+    this.#live = live;
     $("badge-live").hidden = !live;
     $("badge-muted").hidden = !muted;
+    this.#mode();
   }
 
   /** Draws the sound as bars that wander to the left; still ones where motion is unwelcome. */
@@ -73,17 +78,25 @@ export class Stage {
   /** @param {import("../../clients/js/index.d.ts").CaptionChange} change */
   caption({ kind, entry }) {
     const { caption } = entry;
+    this.#heard = true;
     this.#speakers.add(caption.member_id);
     this.#several = this.#speakers.size > 1;
     if (kind === "removed") this.#lines.delete(caption.caption_id);
     else this.#lines.set(caption.caption_id, entry);
     while (this.#lines.size > 2) this.#lines.delete(this.#lines.keys().next().value);
+    if (caption.language) this.#showLanguage(caption);
     this.#renderOverlay();
     clearTimeout(this.#hideTimer);
     this.#hideTimer = setTimeout(() => {
       this.#lines.clear();
       this.#renderOverlay();
     }, OVERLAY_S * 1000);
+  }
+
+  /** What is spoken (perhaps detected), and that it is translated. */
+  #showLanguage({ language, task }) {
+    const english = task === "translate" && language !== "en" ? " → English" : "";
+    $("badge-language").textContent = languageName(language) + english;
   }
 
   #renderOverlay() {
@@ -107,6 +120,8 @@ export class Stage {
   #mode() {
     const reading = this.#lines.size > 0;
     this.#stage.dataset.mode = this.#publishing ? "live" : reading ? "reading" : "idle";
+    $("badge-language").hidden = !reading || !$("badge-language").textContent;
+    $("listening").hidden = !this.#live || this.#heard;
     $("stage-empty").hidden = this.#publishing || reading;
   }
 }

@@ -1,7 +1,7 @@
 /** The scrolling transcript, and what a screen reader hears of it. */
 
+import { captionLanguage, finalText } from "./caption-text.js";
 import { $, clockTime, make, say, stickToEnd } from "./dom.js";
-import { finalText, captionLanguage } from "./caption-text.js";
 
 const MOST_SHOWN = 1000;
 const MOST_SPOKEN = 30;

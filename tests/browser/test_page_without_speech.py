@@ -4,7 +4,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from playwright.async_api import expect
 
 from tests.browser.conftest import NO_SPEECH, OpenPage
@@ -169,3 +171,26 @@ async def test_what_people_write_is_shown_as_text(
     await expect(message.locator(".chat-name")).to_have_text("<i>Ann</i>")
     await expect(message.locator(".chat-text")).to_have_text("<img src=x onerror=alert(1)>")
     assert await ben.page.locator("#chats img, #chats i").count() == 0
+
+
+async def test_the_link_to_the_room_can_be_copied(
+    open_page: OpenPage, server_without_speech: LiveServer
+) -> None:
+    page = (await open_page(server_without_speech)).page
+    await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    await page.get_by_role("button", name="Copy link").click()
+    await expect(page.locator("#say")).to_have_text("Link copied")
+    assert await page.evaluate("navigator.clipboard.readText()") == page.url
+
+
+async def test_a_silent_microphone_is_noticed(
+    open_page: OpenPage, server_without_speech: LiveServer, tmp_path: Path
+) -> None:
+    silence = tmp_path / "silence.wav"
+    soundfile.write(silence, np.zeros(16_000), 16_000, subtype="PCM_16")
+    visit = await open_page(server_without_speech, audio=silence)
+    await visit.start()
+    notice = visit.page.locator(".notice[data-key=silence]")
+    await expect(notice).to_contain_text("No sound comes from the microphone", timeout=20_000)
+    await visit.page.get_by_role("button", name="Mute", exact=True).click()
+    await expect(notice).to_be_hidden()
