@@ -30,6 +30,8 @@ class Job:
     translate: bool
     final: bool
     """The last decode of the utterance."""
+    memory: object | None = None
+    """`Heard.memory` of an earlier decode of a window that began at the same sample."""
 
     @property
     def end_s(self) -> float:
@@ -48,6 +50,9 @@ class Heard:
     """What it was decoded in."""
     detected: tuple[str, float] | None
     """Language and probability, if detection was asked for."""
+    memory: object | None = None
+    """What the recogniser would like to have back when the window has grown. The stream keeps it,
+    so that it goes with the stream."""
 
 
 class Recogniser(Protocol):

@@ -88,8 +88,9 @@ class StreamParameters:
     """Final words kept at the front of the window, as forced prefix."""
     context_gap_s: float = 1.5
     """Speech that begins within this keeps the words before the pause as context."""
-    cut_step_s: float = 1.0
-    """A cut shortens the window by at least this, or waits."""
+    cut_step_s: float = 3.0
+    """A cut shortens the window by at least this, or waits: behind a cut the whole window is
+    encoded anew, between two only what is new."""
     prompt_tokens: int = 48
     split_s: float = 12.0
     """An utterance this long is completed at the next sentence end,"""
@@ -154,6 +155,8 @@ class SpeechStream:
         self._said: deque[HeardWord] = deque(maxlen=200)
         """Final words in the window; those before it are in the prompt."""
         self._prompt: tuple[int, ...] = ()
+        self._memory: object | None = None
+        """What the recogniser keeps of the window as it begins now."""
         self._outcome: list[SpeechEvent] = []
         if resume.context:
             self._prompt = encode_text(resume.context)[-self.parameters.prompt_tokens :]
@@ -255,7 +258,7 @@ class SpeechStream:
             stream_id=self.id,
             utterance=current.number,
             samples=self.audio.slice(self._window_s, end_s),
-            start_s=max(self._window_s, self.audio.start_s),
+            start_s=self._window_start,
             prompt=self._prompt,
             prefix=tuple(token for word in self._said for token in word.tokens),
             draft=current.policy.draft,
@@ -265,11 +268,13 @@ class SpeechStream:
             ),
             translate=self.options.translate,
             final=current.end_s is not None and end_s >= current.end_s - 1e-6,
+            memory=self._memory,
         )
 
     def apply(self, job: Job, heard: Heard) -> list[SpeechEvent]:
         """Take the answer to `job`; return what it made known."""
         self.in_flight = False
+        self._memory = heard.memory if job.start_s == self._window_start else None
         current = self._utterances[0]
         if heard.detected is not None:
             before = self._latch.current
@@ -415,6 +420,10 @@ class SpeechStream:
 
     # ---- window and prompt ------------------------------------------------------------------
 
+    @property
+    def _window_start(self) -> float:
+        return max(self._window_s, self.audio.start_s)
+
     def _window_end(self, current: Utterance) -> float:
         return min(self._heard_end(current), self._window_s + self.parameters.max_window_s)
 
@@ -462,14 +471,18 @@ class SpeechStream:
     def _pass(self, count: int, to_s: float) -> None:
         """Move the window's start to `to_s`, and the `count` words before it to the prompt."""
         self._remember([self._said.popleft() for _ in range(count)])
-        self._window_s = max(self._window_s, to_s)
+        self._start_window(to_s)
 
     def _forget_text(self) -> None:
         """What was said in another language is no context: start at what is not final."""
         edge_s = self._said[-1].word.end_s if self._said else self._window_s
         self._said.clear()
         self._prompt = ()
-        self._window_s = max(self._window_s, edge_s)
+        self._start_window(edge_s)
+
+    def _start_window(self, at_s: float) -> None:
+        if at_s > self._window_s:
+            self._window_s, self._memory = at_s, None
 
     def _remember(self, words: Iterable[HeardWord]) -> None:
         tokens = (token for word in words for token in word.tokens)

@@ -1,32 +1,47 @@
 """The recogniser on our own decoder: what is known is not decoded again."""
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tokenizers
-from faster_whisper.feature_extractor import FeatureExtractor
 from faster_whisper.tokenizer import Tokenizer
 
-from mediaserver.captions.audio import SAMPLE_RATE_HZ, Samples
+from mediaserver.captions.audio import SAMPLE_RATE_HZ
 from mediaserver.captions.events import Word
 from mediaserver.captions.policy import HeardWord
+from mediaserver.inference.worker.features import (
+    STEPS_PER_S,
+    FloatArray,
+    LogMel,
+    scaled,
+    settled_steps,
+)
 from mediaserver.inference.worker.recogniser import Heard, Job
 from mediaserver.inference.worker.whisper.backend import EncodedAudio
 from mediaserver.inference.worker.whisper.decoder import WhisperDecoder
 from mediaserver.inference.worker.whisper.hypothesis import Decoded, DecodeRequest
 from mediaserver.inference.worker.whisper.hypothesis import Token as HeardToken
-from mediaserver.inference.worker.whisper.weights import FloatArray
+from mediaserver.inference.worker.whisper.weights import read_weights
 
-FRAMES_PER_S = 100
 PAD_S = 0.7
 """Silence behind the window: without any, the decoder repeats itself."""
-BUCKET_FRAMES = 20
-MIN_FRAMES = 600
+BUCKET_STEPS = 20
+MIN_STEPS = 600
 """Shorter windows loop: speech of 2.4 s is repeated in windows of 3 to 5 s, and not in 6 s."""
+MAX_STEPS = 3000
 TOKENS_PER_S = 6.0
 SPARE_TOKENS = 8
 SPACELESS_LANGUAGES = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    """Of a window, for the time when it has grown."""
+
+    powers: FloatArray
+    audio: EncodedAudio
 
 
 class WhisperRecogniser:
@@ -40,7 +55,7 @@ class WhisperRecogniser:
         self.decoder = WhisperDecoder.open(folder, device, threads=1)
         self.multilingual = bool(self.decoder.vocabulary.languages)
         self._hf_tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._features = FeatureExtractor(feature_size=80)
+        self._log_mel = LogMel(read_weights(folder).dimensions.mel_bands)
 
     def encode_text(self, text: str) -> tuple[int, ...]:
         """Tokens of text, as they would follow other text."""
@@ -48,7 +63,8 @@ class WhisperRecogniser:
 
     def recognise(self, jobs: list[Job]) -> list[Heard]:
         """Encode each window, then decode all together."""
-        audio = [self._encode(job.samples) for job in jobs]
+        encoded = [self._encode(job) for job in jobs]
+        audio = [one for one, _ in encoded]
         detected = self._detect(jobs, audio)
         languages = [
             job.language or (found[0] if found else "en")
@@ -56,7 +72,7 @@ class WhisperRecogniser:
         ]
         requests = [
             DecodeRequest(
-                audio=encoded,
+                audio=one,
                 max_new_tokens=int(len(job.samples) / SAMPLE_RATE_HZ * TOKENS_PER_S) + SPARE_TOKENS,
                 language=language,
                 task="translate" if job.translate else "transcribe",
@@ -64,7 +80,7 @@ class WhisperRecogniser:
                 prefix=job.prefix,
                 draft=job.draft,
             )
-            for job, encoded, language in zip(jobs, audio, languages, strict=True)
+            for job, one, language in zip(jobs, audio, languages, strict=True)
         ]
         return [
             Heard(
@@ -72,21 +88,25 @@ class WhisperRecogniser:
                 decoded.no_speech_probability,
                 language,
                 found,
+                memory,
             )
-            for job, decoded, language, found in zip(
-                jobs, self.decoder.decode(requests), languages, detected, strict=True
+            for job, decoded, language, found, (_, memory) in zip(
+                jobs, self.decoder.decode(requests), languages, detected, encoded, strict=True
             )
         ]
 
-    def _encode(self, samples: Samples) -> EncodedAudio:
-        seconds = len(samples) / SAMPLE_RATE_HZ
-        frames = math.ceil((seconds + PAD_S) * FRAMES_PER_S / BUCKET_FRAMES) * BUCKET_FRAMES
-        frames = min(max(frames, MIN_FRAMES), 3000)
-        padded = np.zeros(frames * 160, dtype=np.float32)
-        count = min(len(samples), len(padded))
-        padded[:count] = samples[len(samples) - count :]
-        mel: FloatArray = self._features(padded, padding=160)[:, :frames]
-        return self.decoder.encode(mel, min(frames // 2, math.ceil(seconds * 50) + 5))
+    def _encode(self, job: Job) -> tuple[EncodedAudio, _Memory]:
+        seconds = len(job.samples) / SAMPLE_RATE_HZ
+        steps = math.ceil((seconds + PAD_S) * STEPS_PER_S / BUCKET_STEPS) * BUCKET_STEPS
+        steps = min(max(steps, MIN_STEPS), MAX_STEPS)
+        before = job.memory if isinstance(job.memory, _Memory) else None
+        powers = self._log_mel.powers(job.samples, before.powers if before else None)
+        audio = self.decoder.encode(
+            scaled(powers, steps),
+            min(steps // 2, math.ceil(seconds * 50) + 5),
+            before.audio if before else None,
+        )
+        return audio, _Memory(powers[:, : settled_steps(len(job.samples))], audio)
 
     def _detect(self, jobs: list[Job], audio: list[EncodedAudio]) -> list[tuple[str, float] | None]:
         wanted = [i for i, job in enumerate(jobs) if job.detect and self.multilingual]
