@@ -50,6 +50,8 @@ LATENCY_CLIP = "lj001-a"
 ACCURACY_CLIPS = ("sonnet1", "captain-veneno.es")
 QUICK_CLIP, QUICK_STREAMS = "lj001-0001", (1, 4)
 WARM_UP_CLIP = "lj001-0005"
+AIM_STREAMS = 10
+"""The target, and where the search for capacity begins."""
 MOST_STREAMS = 64
 MOST_CAPACITY_RUNS = 6
 RUN_SPARE_S = 180.0
@@ -95,18 +97,19 @@ class Bench:
         return self._running.usage() if self._running is not None else Usage(0, 0, 0, 0)
 
     async def find_capacity(self, clip: Clip) -> None:
-        """Find the most streams with commit p95 under the bound: double, then halve the gap."""
+        """Find the most streams with commit p95 under the bound: the aim, doubles, then halves."""
         known = {m.figures.streams: _keeps_up(m) for m in self.results.runs if _is(m, clip)}
         for _ in range(MOST_CAPACITY_RUNS):
             good = max((n for n, ok in known.items() if ok), default=0)
             bad = min((n for n, ok in known.items() if not ok and n > good), default=None)
             if good >= MOST_STREAMS or (bad is not None and bad - good <= max(1, good // 8)):
                 break
-            streams = max(1, good * 2 if bad is None else (good + bad) // 2)
-            if good == 8 and bad is None:
-                streams = 10  # the target first
-            measured = await self.run(clip, min(streams, MOST_STREAMS))
-            known[min(streams, MOST_STREAMS)] = measured is not None and _keeps_up(measured)
+            if bad is None:
+                streams = min(good * 2, MOST_STREAMS) if good >= AIM_STREAMS else AIM_STREAMS
+            else:
+                streams = max(1, (good + bad) // 2)
+            measured = await self.run(clip, streams)
+            known[streams] = measured is not None and _keeps_up(measured)
         self.results.capacity = max((n for n, ok in known.items() if ok), default=0)
         self.results.capacity_more = all(known.values())
 

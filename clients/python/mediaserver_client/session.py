@@ -251,7 +251,7 @@ class Session:
         Times count from the first sample of the track that began first.
         """
         captions = self._timeline.arrange(self._log.finals)
-        speakers = len({caption.member_id for caption in captions}) > 1 and self._room is not None
+        speakers = len({caption.speaker for caption in captions}) > 1
         return render(captions, format, speakers=speakers)
 
     async def fetch_transcript(
@@ -296,6 +296,7 @@ class Session:
             raise ClientError(f"a chat message has 1 to {MAX_CHAT_CHARACTERS} characters")
         client_id = next(self._chat_ids)
         position = self._chats.count
+        self._refusal_of(client_id)  # an earlier message's, which nobody waits for any more
         try:
             async with asyncio.timeout(timeout_s):
                 connection = await self._link.current()

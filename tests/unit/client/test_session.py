@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -518,6 +519,16 @@ async def test_events_give_the_servers_messages() -> None:
         await asyncio.wait_for(following, 2)
     assert kinds[0] == "audio.started"
     assert "track.ended" in kinds
+
+
+async def test_the_core_needs_aiohttp_alone() -> None:
+    code = (
+        "import sys, mediaserver_client\n"
+        "heavy = {'av', 'numpy', 'pydantic', 'mediaserver'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
+    assert await asyncio.wait_for(process.wait(), 30) == 0
 
 
 async def test_nothing_is_left_running_after_a_session() -> None:
