@@ -141,7 +141,7 @@ def forget_ssrc(receiver: RTCRtpReceiver, ssrc: int) -> None:
 def abort(transport: RTCIceTransport) -> None:
     """Close the sockets without a goodbye."""
     for protocol in transport._connection._protocols:
-        protocol.transport.abort()
+        protocol.transport.close()  # of a datagram transport: at once
 
 
 async def send_rtcp(receiver: RTCRtpReceiver, packet: bytes) -> None:

@@ -114,17 +114,21 @@ def check_offer(text: str, rules: Rules = SESSION_RULES, previous: Offer | None 
 
 
 def finish_answer(sdp: str, offer: Offer) -> str:
-    """Return aiortc's answer with the sections that were stopped refused (port 0, unbundled)."""
+    """Return aiortc's answer with what it does not say itself.
+
+    Candidates may be trickled (RFC 8840 section 4.1.3), and sections that were stopped are refused:
+    port 0, out of the bundle.
+    """
     stopped = {s.mid for s in offer.sections if s.stopped}
-    if not stopped:
-        return sdp
-    description = SessionDescription.parse(sdp)
-    for media in description.media:
-        if media.rtp.muxId in stopped:
-            media.port = 0
-    for group in description.group:
-        group.items = [mid for mid in group.items if mid not in stopped]
-    return str(description)
+    if stopped:
+        description = SessionDescription.parse(sdp)
+        for media in description.media:
+            if media.rtp.muxId in stopped:
+                media.port = 0
+        for group in description.group:
+            group.items = [mid for mid in group.items if mid not in stopped]
+        sdp = str(description)
+    return sdp.replace("\r\nm=", "\r\na=ice-options:trickle\r\nm=", 1)
 
 
 def _parse(text: str) -> SessionDescription:
@@ -344,6 +348,6 @@ def _check_renegotiation(offer: Offer, previous: Offer) -> None:
     if now[: len(before)] != before:
         raise Unprocessable(
             "a new offer keeps the earlier media sections, in their order (RFC 3264 section 8); "
-            "set a direction to inactive to remove a track",
+            "to remove a track set its direction to inactive, rather than stopping its transceiver",
             code="sections_changed",
         )

@@ -174,7 +174,7 @@ class Publishers:
         servers = app[keys.ICE_SERVERS]
         response = web.Response(
             status=201,
-            text=answer,
+            body=answer.encode(),  # as text it would get a charset, which SDP has none of
             content_type=SDP_TYPE,
             headers={
                 "Location": f"/whip/{room}/{publisher.id}",

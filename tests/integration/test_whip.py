@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import numpy as np
 import pytest
 import structlog
-from aiohttp import web
+from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestClient, make_mocked_request
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -36,11 +36,14 @@ from tests.integration.webrtc_client import (
     Client,
     PictureTrack,
     SpeechTrack,
+    at_48_khz,
     delay_and_correlation,
     speech,
     to_16_khz,
     until,
 )
+from tests.live import LiveServer
+from tests.speech import Clip
 from tests.unit.rtc.offers import FFMPEG_WHIP
 
 KEY = "0123456789abcdef0123"
@@ -177,7 +180,7 @@ async def test_publishing_is_answered_with_201_and_speech_is_captioned(start: St
         await client.offer(), "/whip/studio?name=Anna&language=en&task=translate"
     )
     assert response.status == 201
-    assert response.content_type == "application/sdp"
+    assert response.headers["Content-Type"] == "application/sdp"
     assert response.headers["Location"].startswith("/whip/studio/whip_")
     assert len(response.headers["Location"]) > len("/whip/studio/") + 30
     assert response.headers["ETag"].startswith('"')
@@ -533,3 +536,34 @@ async def test_ffmpegs_own_certificate_is_named_in_the_log_with_what_to_do(
 
 async def test_the_offer_in_these_tests_is_what_ffmpeg_sends() -> None:
     assert check_offer(FFMPEG_WHIP, WHIP_RULES).sections[0].kind == "audio"
+
+
+# ---- the whole way -----------------------------------------------------------------------------
+
+
+async def test_ffmpegs_speech_becomes_captions_on_a_real_server(
+    live_server: LiveServer, speech_clip: Callable[[str], Clip], tmp_path: Path
+) -> None:
+    recorded = speech_clip("jfk")
+    spoken = at_48_khz(recorded.samples)
+    url = f"{live_server.url}/whip/ffmpeg?language=en"
+    options = certificate(tmp_path)
+    if live_server.key:
+        options["authorization"] = live_server.key
+    process = publisher(url, options, spoken, tmp_path, recorded.duration_s + 1.0)
+    async with ClientSession(headers=live_server.headers) as http:
+        socket = await http.ws_connect(f"{live_server.ws_url}/ws?room=ffmpeg&name=reader")
+        said: dict[str, str] = {}
+        try:
+            async with asyncio.timeout(recorded.duration_s + 30):
+                async for message in socket:
+                    told = json.loads(message.data)
+                    if told["type"] == "caption" and told["final"]:
+                        said[told["caption_id"]] = told["text"]
+                    if told["type"] == "track.ended":
+                        break
+        finally:
+            await socket.close()
+            code, errors = await finish(process)
+    assert code == 0, errors
+    assert recorded.wer(" ".join(said.values())) < 0.25

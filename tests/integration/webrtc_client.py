@@ -38,7 +38,12 @@ def speech(seconds: float) -> Pcm:
         recorded = clip("jfk").samples
     except NoSuchClip as error:
         pytest.skip(str(error))
-    pcm = (recorded[: int(seconds * SAMPLE_RATE_HZ)] * 32767).astype(np.int16)
+    return at_48_khz(recorded[: int(seconds * SAMPLE_RATE_HZ)])
+
+
+def at_48_khz(samples: Pcm) -> Pcm:
+    """Resample 16 kHz samples."""
+    pcm = (samples * 32767).astype(np.int16)
     frame = av.AudioFrame.from_ndarray(pcm[None, :], format="s16", layout="mono")
     frame.sample_rate = SAMPLE_RATE_HZ
     resampler = av.AudioResampler("s16", "mono", RATE_HZ)

@@ -200,6 +200,14 @@ def test_a_stopped_section_is_refused_in_the_answer_and_harms_no_other() -> None
     assert "a=group:BUNDLE 0 2\r\n" in answer
 
 
+def test_the_answer_says_once_that_candidates_may_be_trickled() -> None:
+    offer = check_offer(CHROMIUM)
+    answer = finish_answer(offer.sdp, offer)
+    session = answer[: answer.index("m=")]
+    assert session.count("a=ice-options:trickle\r\n") == 1
+    SessionDescription.parse(answer)
+
+
 DATA = """m=application 9 UDP/DTLS/SCTP webrtc-datachannel
 a=ice-ufrag:a4d7a7e3
 a=ice-pwd:9e7f0c14d2e9e06c9d5f1c4a1f2b3c4d
