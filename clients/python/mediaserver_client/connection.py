@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -125,7 +126,7 @@ class Connection:
             raise ServerUnreachable(f"{url} is no server address") from None
         except (aiohttp.ClientError, OSError) as error:
             raise ServerUnreachable(
-                f"no media server answers at {url} ({error}); is it running? "
+                f"no media server answers at {url} ({_reason(error)}); is it running? "
                 "`make run` or `mediaserver serve` starts one"
             ) from None
 
@@ -193,6 +194,14 @@ class Connection:
         with contextlib.suppress(OSError, aiohttp.ClientError, TimeoutError):
             async with asyncio.timeout(3.0):
                 await self._ws.close()
+
+
+def _reason(error: Exception) -> str:
+    """What the system says, without the library's words around it."""
+    cause = getattr(error, "os_error", error)
+    if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
+        return os.strerror(cause.errno)
+    return getattr(cause, "strerror", None) or str(cause)
 
 
 async def _welcome(
