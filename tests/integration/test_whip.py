@@ -1,173 +1,36 @@
-"""WHIP over HTTP: RFC 9725's table, and FFmpeg as an independent publisher."""
+"""WHIP over HTTP: RFC 9725's table."""
 
-import asyncio
-import datetime
 import json
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlencode
 
-import numpy as np
 import pytest
-import structlog
-from aiohttp import ClientSession, web
-from aiohttp.test_utils import TestClient, make_mocked_request
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mediaserver.captions.audio import SAMPLE_RATE_HZ, AudioChunk
-from mediaserver.kernel.errors import BadInput, Overloaded, Unavailable
+from mediaserver.kernel.errors import BadInput
 from mediaserver.protocol.messages import CaptionOptions, Chat, IceServer
-from mediaserver.rtc.peer import Peers, RtcConfig
-from mediaserver.rtc.sdp import MAX_SDP_BYTES, WHIP_RULES, check_offer
+from mediaserver.rtc.peer import RtcConfig
+from mediaserver.rtc.sdp import MAX_SDP_BYTES, check_offer
 from mediaserver.rtc.whip import FRAGMENT_TYPE, MAX_FRAGMENT_BYTES
-from mediaserver.settings import Settings
-from mediaserver.web import keys, whip
-from mediaserver.web.application import new_application
+from mediaserver.web import whip
 from mediaserver.web.openapi import build
-from mediaserver.web.routing import MountedRoutes, mount
+from mediaserver.web.routing import MountedRoutes
 from tests.integration.webrtc_client import (
     Client,
     PictureTrack,
     SpeechTrack,
-    at_48_khz,
     delay_and_correlation,
     speech,
     to_16_khz,
     until,
 )
-from tests.live import LiveServer
-from tests.speech import Clip
+from tests.integration.whip_server import KEY, SDP, TRICKLE, Start, problem, start
 from tests.unit.rtc.offers import FFMPEG_WHIP
 
-KEY = "0123456789abcdef0123"
-SDP = {"Content-Type": "application/sdp"}
-TRICKLE = {"Content-Type": FRAGMENT_TYPE}
-
-
-class FakeTrack:
-    """Keeps what is pushed."""
-
-    def __init__(self, options: CaptionOptions) -> None:
-        self.options = options
-        self.chunks: list[AudioChunk] = []
-
-    def push(self, chunk: AudioChunk) -> None:
-        self.chunks.append(chunk)
-
-    @property
-    def heard(self) -> np.ndarray:
-        out = np.zeros(round(self.chunks[-1].end_s * SAMPLE_RATE_HZ) + 1, np.float32)
-        for chunk in self.chunks:
-            at = round(chunk.start_s * SAMPLE_RATE_HZ)
-            out[at : at + len(chunk.samples)] = chunk.samples
-        return out
-
-    @property
-    def audio_s(self) -> float:
-        return sum(chunk.duration_s for chunk in self.chunks)
-
-
-class FakeSession:
-    """A session without a speech worker."""
-
-    def __init__(self, number: int, room: str | None, name: str, deliver: Any) -> None:
-        self.id = f"s_{number}"
-        self.room, self.name, self.deliver = room, name, deliver
-        self.tracks: list[FakeTrack] = []
-        self.closed_with: list[str] = []
-        self.full = False
-
-    def open_track(self, options: CaptionOptions) -> FakeTrack:
-        if self.full:
-            raise Overloaded("all streams are taken", retry_after_s=7)
-        self.tracks.append(FakeTrack(options))
-        return self.tracks[-1]
-
-    async def close(self, reason: str = "ended") -> None:
-        self.closed_with.append(reason)
-
-
-class FakeSessions:
-    """Opens fake sessions, unless it is told to refuse."""
-
-    def __init__(self) -> None:
-        self.sessions: list[FakeSession] = []
-        self.draining = False
-        self.full = False
-
-    def open(self, *, kind: str, room: str | None, name: str, deliver: Any = None) -> FakeSession:
-        assert kind == "whip"
-        if self.draining:
-            raise Unavailable("this server is stopping", retry_after_s=5)
-        session = FakeSession(len(self.sessions), room, name, deliver)
-        session.full = self.full
-        self.sessions.append(session)
-        return session
-
-
-class Server:
-    """A small application that serves WHIP alone."""
-
-    def __init__(
-        self, client: TestClient[web.Request, web.Application], fake: FakeSessions
-    ) -> None:
-        self.client, self.fake = client, fake
-        self.peers: Peers = client.app[keys.PEERS]
-
-    @property
-    def session(self) -> FakeSession:
-        return self.fake.sessions[-1]
-
-    @property
-    def url(self) -> str:
-        return str(self.client.make_url("/whip/studio"))
-
-    async def post(self, sdp: str, path: str = "/whip/studio", **more: Any) -> Any:
-        return await self.client.post(path, data=sdp, headers=SDP | more.pop("headers", {}), **more)
-
-
-Start = Callable[..., Awaitable[Server]]
-
-
-@pytest.fixture
-async def start(aiohttp_client: Any) -> AsyncIterator[Start]:
-    servers: list[Server] = []
-
-    async def serve(
-        config: RtcConfig | None = None, ice: tuple[IceServer, ...] = (), **settings: Any
-    ) -> Server:
-        app = new_application(Settings(**settings))
-        fake = FakeSessions()
-        app[keys.SESSIONS] = fake  # type: ignore[assignment]
-        app[keys.PEERS] = Peers(config or RtcConfig(ice_interfaces=("127.0.0.1",)))
-        app[keys.ICE_SERVERS] = ice
-        app.on_response_prepare.append(whip.add_cors)
-        mount(app, [whip.routes()])
-        servers.append(Server(await aiohttp_client(app), fake))
-        return servers[-1]
-
-    yield serve
-    for server in servers:
-        await server.peers.aclose()
-
-
-async def problem(response: Any, status: int) -> dict[str, Any]:
-    assert response.status == status
-    assert response.content_type == "application/problem+json"
-    assert response.headers["Access-Control-Allow-Origin"] == "*"
-    body: dict[str, Any] = await response.json()
-    assert body["detail"]
-    return body
-
-
-# ---- the table of RFC 9725 ---------------------------------------------------------------------
+__all__ = ["start"]
 
 
 async def test_publishing_is_answered_with_201_and_speech_is_captioned(start: Start) -> None:
@@ -410,160 +273,3 @@ def test_a_name_is_taken_or_refused_with_400(name: str) -> None:
     except BadInput:
         return
     assert 0 < len(taken) <= 80
-
-
-# ---- FFmpeg ------------------------------------------------------------------------------------
-
-PUBLISH = r"""
-import fractions, json, sys, time
-import av
-import numpy as np
-
-url, options, path, seconds = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3], float(sys.argv[4])
-samples = np.load(path)
-container = av.open(url, "w", format="whip", options=options)
-audio = container.add_stream("libopus", rate=48000)
-audio.layout = "stereo"
-video = container.add_stream("libx264", rate=25)
-video.width, video.height, video.pix_fmt = 320, 240, "yuv420p"
-video.codec_context.gop_size = 25
-video.codec_context.options = {"profile": "baseline", "tune": "zerolatency", "bf": "0"}
-started, at = time.time(), 0
-for number in range(int(25 * seconds)):
-    gray = np.full((240, 320), 40 + number % 100, np.uint8)
-    picture = av.VideoFrame.from_ndarray(gray, format="gray").reformat(format="yuv420p")
-    picture.pts, picture.time_base = number, fractions.Fraction(1, 25)
-    for packet in video.encode(picture):
-        container.mux(packet)
-    for _ in range(2):
-        pcm = np.zeros(960, np.int16)
-        piece = (samples[at : at + 960] * 32767).astype(np.int16)
-        pcm[: len(piece)] = piece
-        frame = av.AudioFrame.from_ndarray(np.repeat(pcm, 2)[None, :], "s16", "stereo")
-        frame.sample_rate, frame.pts = 48000, at
-        at += 960
-        for packet in audio.encode(frame):
-            container.mux(packet)
-    time.sleep(max(0.0, started + (number + 1) / 25 - time.time()))
-container.close()
-"""
-
-
-def certificate(folder: Path) -> dict[str, str]:
-    """Make a self-signed certificate on P-256, as FFmpeg's users are told to."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "whip")])
-    now = datetime.datetime.now(datetime.UTC)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    (folder / "cert.pem").write_bytes(signed.public_bytes(pem))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(
-            pem, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
-        )
-    )
-    return {"cert_file": str(folder / "cert.pem"), "key_file": str(folder / "key.pem")}
-
-
-def publisher(url: str, options: dict[str, str], samples: np.ndarray, folder: Path, seconds: float):  # type: ignore[no-untyped-def]
-    """Start FFmpeg's muxer in a process of its own (it holds Python's lock while it connects)."""
-    np.save(folder / "speech.npy", samples)
-    arguments = [url, json.dumps(options), str(folder / "speech.npy"), str(seconds)]
-    return subprocess.Popen(
-        [sys.executable, "-c", PUBLISH, *arguments], stderr=subprocess.PIPE, text=True
-    )
-
-
-async def finish(process: "subprocess.Popen[str]", timeout_s: float = 10) -> tuple[int, str]:
-    try:
-        _, errors = await asyncio.to_thread(process.communicate, timeout=timeout_s)
-    finally:
-        process.kill()
-    return process.returncode, errors
-
-
-async def test_ffmpeg_publishes_speech_and_pictures(start: Start, tmp_path: Path) -> None:
-    server = await start(api_key=KEY)
-    spoken = speech(3.0)
-    options = certificate(tmp_path) | {"authorization": KEY}
-    process = publisher(f"{server.url}?name=FFmpeg", options, spoken, tmp_path, 4.0)
-    try:
-        await until(lambda: server.fake.sessions and server.session.tracks[0].chunks, 10)
-        peer = next(iter(server.peers._peers))
-        with peer.videos["1"].open_viewer() as viewer:
-            picture = await asyncio.wait_for(viewer.frame(), 5)
-        assert (picture.width, picture.height) == (320, 240)
-        track = server.session.tracks[0]
-        await until(lambda: track.audio_s > 3.0, 8)
-        figures = peer.stats()
-    finally:
-        code, errors = await finish(process)
-    assert code == 0, errors
-    assert server.session.name == "FFmpeg"
-    delay_s, correlation = delay_and_correlation(track.heard, to_16_khz(spoken))
-    assert correlation > 0.9
-    assert abs(delay_s) < 0.1
-    assert figures.audio_kbps > 10
-    assert figures.video_kbps > 1
-    assert figures.round_trip_ms is None  # FFmpeg answers no STUN checks once it is connected
-    await until(lambda: server.session.closed_with == ["left"], 6)
-
-
-async def test_ffmpegs_own_certificate_is_named_in_the_log_with_what_to_do(
-    start: Start, tmp_path: Path
-) -> None:
-    server = await start()
-    with structlog.testing.capture_logs() as logs:
-        process = publisher(server.url, {}, speech(1.0), tmp_path, 1.0)
-        code, _ = await finish(process, 15)
-        await until(lambda: server.session.closed_with == ["failed"])
-    assert code != 0
-    causes = [entry["cause"] for entry in logs if entry["event"] == "peer.connect_failed"]
-    if not causes:
-        pytest.skip("this FFmpeg makes itself a certificate that OpenSSL takes")
-    assert "secp224r1" in causes[0]
-    assert "-cert_file" in causes[0]
-
-
-async def test_the_offer_in_these_tests_is_what_ffmpeg_sends() -> None:
-    assert check_offer(FFMPEG_WHIP, WHIP_RULES).sections[0].kind == "audio"
-
-
-# ---- the whole way -----------------------------------------------------------------------------
-
-
-async def test_ffmpegs_speech_becomes_captions_on_a_real_server(
-    live_server: LiveServer, speech_clip: Callable[[str], Clip], tmp_path: Path
-) -> None:
-    recorded = speech_clip("jfk")
-    spoken = at_48_khz(recorded.samples)
-    url = f"{live_server.url}/whip/ffmpeg?language=en"
-    options = certificate(tmp_path)
-    if live_server.key:
-        options["authorization"] = live_server.key
-    process = publisher(url, options, spoken, tmp_path, recorded.duration_s + 1.0)
-    async with ClientSession(headers=live_server.headers) as http:
-        socket = await http.ws_connect(f"{live_server.ws_url}/ws?room=ffmpeg&name=reader")
-        said: dict[str, str] = {}
-        try:
-            async with asyncio.timeout(recorded.duration_s + 30):
-                async for message in socket:
-                    told = json.loads(message.data)
-                    if told["type"] == "caption" and told["final"]:
-                        said[told["caption_id"]] = told["text"]
-                    if told["type"] == "track.ended":
-                        break
-        finally:
-            await socket.close()
-            code, errors = await finish(process)
-    assert code == 0, errors
-    assert recorded.wer(" ".join(said.values())) < 0.25

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import fractions
+import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from aiortc import (
     RTCSessionDescription,
 )
 from aiortc.mediastreams import MediaStreamError
+from aiortc.rtp import is_rtcp
 
 from mediaserver.captions.audio import SAMPLE_RATE_HZ, AudioChunk
 from mediaserver.rtc import internals
@@ -206,6 +208,7 @@ class Client:
 
 
 CONFIG = RtcConfig(ice_interfaces=("127.0.0.1",))
+QUICK = RtcConfig(ice_interfaces=("127.0.0.1",), dead_after_s=1.5, consent_interval_s=0.4)
 
 
 @contextlib.asynccontextmanager
@@ -263,3 +266,21 @@ def to_16_khz(samples: Pcm) -> Pcm:
     frame.sample_rate = RATE_HZ
     resampler = Resampler()
     return np.concatenate([c.samples for c in resampler.push(frame) + resampler.flush()])
+
+
+def lose(client: Client, ratio: float, *, kinds: tuple[int, ...], seed: int = 1) -> list[int]:
+    """Drop that share of the client's RTP packets of these payload types; count both kinds."""
+    transport = internals.transport_of(client.connection)
+    assert transport is not None
+    dice, send, counts = random.Random(seed), transport.transport._send, [0, 0]
+
+    async def lossy(data: bytes) -> None:
+        if 127 < data[0] < 192 and not is_rtcp(data) and data[1] & 0x7F in kinds:
+            counts[0] += 1
+            if dice.random() < ratio:
+                counts[1] += 1
+                return
+        await send(data)
+
+    transport.transport._send = lossy
+    return counts
