@@ -12,6 +12,7 @@ from mediaserver.captions.policy import (
     UtterancePolicy,
     without_echo,
     without_loops,
+    without_squeezed,
 )
 
 P = PolicyParameters()
@@ -35,6 +36,11 @@ def say(
 
 def texts(words: list[HeardWord] | tuple[HeardWord, ...]) -> list[str]:
     return [word.word.text for word in words]
+
+
+def plausible(final: list[HeardWord], words: tuple[HeardWord, ...]) -> tuple[HeardWord, ...]:
+    """What is taken of a hypothesis at all."""
+    return without_loops(without_squeezed(without_echo(final, words)))
 
 
 @st.composite
@@ -87,7 +93,7 @@ def test_nothing_is_final_without_evidence(
     for given_words, given_s, given_live_s, complete in before:
         policy.update(given_words, given_s, complete=complete, live_s=given_live_s)
     last = policy._before
-    kept = without_loops(without_echo(policy.final, words))
+    kept = plausible(policy.final, words)
     count = policy.update(words, heard_s, complete=False, live_s=live_s)
     assert count <= max(0, len(kept) - 1)
     if live_s > P.max_live_s and len(kept) > 2:
@@ -106,7 +112,7 @@ def test_completion_makes_all_that_was_heard_final(
 ) -> None:
     policy = UtterancePolicy()
     policy.update(first, heard_s, complete=False)
-    kept = without_loops(without_echo(policy.final, last))
+    kept = plausible(policy.final, last)
     before = texts(policy.final)
     assert policy.update(last, heard_s, complete=True) == len(kept)
     assert texts(policy.final) == before + texts(kept)
@@ -120,7 +126,7 @@ def test_completing_as_shown_keeps_each_word_of_the_last_hypothesis_once(
 ) -> None:
     policy = UtterancePolicy()
     count = policy.update(words, heard_s, complete=False, live_s=live_s)
-    kept = texts(without_loops(words))
+    kept = texts(plausible([], words))
     assert policy.complete_as_shown() == len(kept) - count
     assert texts(policy.final) == kept
     assert policy.complete_as_shown() == 0
@@ -233,6 +239,24 @@ def test_only_a_leading_repetition_of_at_most_five_words_is_dropped(
     assert count <= 5
     assert kept == words[count:]
     assert [w.key for w in words[:count]] == [w.key for w in final[len(final) - count :]]
+
+
+# ---- words without a place
+
+
+def test_words_made_up_behind_the_speech_are_cut() -> None:
+    said = say("this is all")
+    made_up = tuple(heard(text, 1.2, 1.21) for text in ("Thanks", "for", "watching!"))
+    assert without_squeezed(said + made_up) == said
+    assert without_squeezed(made_up) == ()
+    assert without_squeezed(said + made_up[:1]) == said + made_up[:1]  # a short word may be real
+    assert without_squeezed(made_up + said) == made_up + said
+
+
+@given(hypotheses())
+def test_only_the_end_of_a_hypothesis_is_cut(words: tuple[HeardWord, ...]) -> None:
+    kept = plausible([], words)
+    assert kept == words[: len(kept)]
 
 
 # ---- loops
