@@ -43,6 +43,7 @@ def deafen(client: Client) -> None:
     async def nothing(data: bytes) -> None:
         del data
 
+    assert client.connection.sctp is not None
     client.connection.sctp._handle_data = nothing  # type: ignore[method-assign]
 
 
@@ -68,6 +69,7 @@ async def test_partials_give_way_to_newer_ones_while_a_client_is_busy() -> None:
     async with connected() as (client, peer, _):
         await until(lambda: peer.channel_open("captions") and "captions" in client.channels)
         sctp = client.connection.sctp
+        assert sctp is not None
         hear = sctp._handle_data
         deafen(client)
         for number in range(20_000):
@@ -88,6 +90,7 @@ async def test_partials_give_way_to_newer_ones_while_a_client_is_busy() -> None:
 async def test_what_does_not_belong_on_a_channel_is_answered_there() -> None:
     async with connected() as (client, peer, recorder):
         await until(lambda: len(client.channels) == 3)
+        assert client.connection.sctp is not None
         client.connection.sctp._remote_max_message_size = 0
         client.channels["chat"].send(b"\x00\x01binary")
         await until(lambda: client.received["chat"])
@@ -108,6 +111,7 @@ async def test_what_does_not_belong_on_a_channel_is_answered_there() -> None:
 async def test_ten_megabytes_in_one_message_end_that_peer_alone_and_quickly() -> None:
     async with connected() as (client, _, recorder), connected() as (other, bystander, heard):
         await until(lambda: len(client.channels) == 3 and len(other.channels) == 3)
+        assert client.connection.sctp is not None
         client.connection.sctp._remote_max_message_size = 0
         client.channels["chat"].send("x" * 10_000_000)
         await asyncio.wait_for(recorder.is_closed.wait(), 20)

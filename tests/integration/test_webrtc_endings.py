@@ -135,7 +135,7 @@ async def test_a_publisher_that_answers_no_checks_lives_as_long_as_its_media_com
     async with connected(track, config=QUICK) as (client, peer, recorder):
         theirs, ours = internals.transport_of(client.connection), peer._connection
         assert theirs is not None
-        theirs.transport._connection.request_received = lambda *_: None
+        theirs.transport._connection.request_received = lambda *_: None  # type: ignore[method-assign]
         transport = internals.transport_of(ours)
         assert transport is not None
         await asyncio.sleep(2 * QUICK.dead_after_s)

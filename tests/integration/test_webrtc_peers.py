@@ -168,8 +168,8 @@ async def test_candidates_may_come_late_or_before_the_offer() -> None:
         transport = internals.transport_of(peer._connection)
         assert transport is not None
         if not early:
-            for line in [*candidates, "", None]:
-                await peer.add_candidate(line, "0", 0)
+            for end in [*candidates, "", None]:
+                await peer.add_candidate(end, "0", 0)
         assert [c.ip for c in transport.transport.getRemoteCandidates()] == ["127.0.0.1"]
         await client.answer(answer)
         await asyncio.wait_for(recorder.is_connected.wait(), 5)

@@ -50,7 +50,7 @@ def at_48_khz(samples: Pcm) -> Pcm:
     frame.sample_rate = SAMPLE_RATE_HZ
     resampler = av.AudioResampler("s16", "mono", RATE_HZ)
     out = [f.to_ndarray()[0] for f in (*resampler.resample(frame), *resampler.resample(None))]
-    return np.concatenate(out).astype(np.float32) / 32768
+    return np.asarray(np.concatenate(out) / 32768, np.float32)
 
 
 class SpeechTrack(MediaStreamTrack):

@@ -1,7 +1,7 @@
 """An application that serves WHIP alone, on sessions without speech workers."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -117,7 +117,7 @@ async def start(aiohttp_client: Any) -> AsyncIterator[Start]:
     ) -> Server:
         app = new_application(Settings(**settings))
         fake = FakeSessions()
-        app[keys.SESSIONS] = fake  # type: ignore[assignment]
+        app[keys.SESSIONS] = cast(Any, fake)
         app[keys.PEERS] = Peers(config or RtcConfig(ice_interfaces=("127.0.0.1",)))
         app[keys.ICE_SERVERS] = ice
         app.on_response_prepare.append(whip.add_cors)
