@@ -51,6 +51,15 @@ class Worker:
     answered_at: float = float("-inf")
     calls: set["SpeechCall"] = field(default_factory=set)
 
+    @property
+    def room(self) -> int:
+        """How many more streams it takes, less those opened since it said so."""
+        if self.status is None or not self.status.accepting:
+            return 0
+        unknown = len(self.calls) - self.status.streams
+        room = self.status.room or 1  # of a worker that says no more than that it accepts
+        return room - max(0, unknown)
+
     def alive(self, now: float) -> bool:
         """Whether it answered lately."""
         return self.status is not None and now - self.answered_at < DEAD_AFTER_S
@@ -154,9 +163,9 @@ class SpeechClient:
     def check_room(self) -> None:
         """Raise Overloaded if workers answer and none of them takes another stream."""
         now = asyncio.get_running_loop().time()
-        alive = [w.status for w in self._workers.values() if w.alive(now)]
-        if alive and not any(status and status.accepting for status in alive):
-            wait_s = min(s.retry_after_s for s in alive if s is not None)
+        alive = [w for w in self._workers.values() if w.alive(now)]
+        if alive and not any(w.room > 0 for w in alive):
+            wait_s = min(w.status.retry_after_s for w in alive if w.status is not None)
             raise Overloaded(
                 "all caption capacity is taken; come again later",
                 code="caption_capacity",

@@ -407,6 +407,7 @@ class WorkerStatus(_message.Message):
     AUDIO_S_FIELD_NUMBER: _builtins.int
     ACCEPTING_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_S_FIELD_NUMBER: _builtins.int
+    ROOM_FIELD_NUMBER: _builtins.int
     ready: _builtins.bool
     worker_id: _builtins.str
     model: _builtins.str
@@ -422,6 +423,8 @@ class WorkerStatus(_message.Message):
     accepting: _builtins.bool
     """false: new streams are refused"""
     retry_after_s: _builtins.float
+    room: _builtins.int
+    """how many more streams it takes"""
     def __init__(
         self,
         *,
@@ -436,10 +439,11 @@ class WorkerStatus(_message.Message):
         audio_s: _builtins.float = ...,
         accepting: _builtins.bool = ...,
         retry_after_s: _builtins.float = ...,
+        room: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepting", b"accepting", "audio_s", b"audio_s", "computed_s", b"computed_s", "device", b"device", "model", b"model", "queue_delay_s", b"queue_delay_s", "ready", b"ready", "resident_bytes", b"resident_bytes", "retry_after_s", b"retry_after_s", "streams", b"streams", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepting", b"accepting", "audio_s", b"audio_s", "computed_s", b"computed_s", "device", b"device", "model", b"model", "queue_delay_s", b"queue_delay_s", "ready", b"ready", "resident_bytes", b"resident_bytes", "retry_after_s", b"retry_after_s", "room", b"room", "streams", b"streams", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

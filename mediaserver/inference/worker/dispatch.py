@@ -5,12 +5,19 @@ a batch, decodes it in a thread, and hands the answers back to the streams.
 """
 
 import asyncio
+import os
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
+
+from mediaserver.captions.audio import SAMPLE_RATE_HZ
 from mediaserver.captions.events import SpeechEvent
+from mediaserver.inference.worker.admission import SMOOTHING, Admission
 from mediaserver.inference.worker.recogniser import Heard, Job, Recogniser
 from mediaserver.inference.worker.stream import SpeechStream
 from mediaserver.kernel.logging import get_logger
@@ -21,7 +28,13 @@ log = get_logger(__name__)
 FINAL_BONUS_S = 3.0
 """A decode that completes an utterance goes before partials that lag less than this."""
 MAX_FAILURES = 5
-_DELAY_SMOOTHING = 0.1
+DELAY_HALF_LIFE_S = 2.0
+"""A queue delay that nothing confirms (nothing was due) is forgotten like this."""
+SPEAKING_S = 10.0
+"""A stream that was due within this speaks; a new one counts as if it did."""
+NICENESS = 5
+"""Of the model's threads: who brings and takes the words comes first."""
+WARM_UP_S = 5.0
 
 
 @dataclass(slots=True)
@@ -41,19 +54,33 @@ def choose(streams: Iterable[SpeechStream], limit: int) -> list[SpeechStream]:
     return [d.stream for d in due[:limit]]
 
 
+def fair_share(streams: Iterable[SpeechStream], recogniser: Recogniser) -> int:
+    """How many of the due jobs one slot takes: the other slots get theirs.
+
+    Two half batches at once beat one whole.
+    """
+    due = sum(1 for stream in streams if stream.lag_s() >= 0)
+    return max(1, min(recogniser.max_batch, -(-due // recogniser.slots)))
+
+
 class Dispatcher:
     """Owns the recogniser's threads. Streams register with a callback for their events."""
 
     def __init__(self, recogniser: Recogniser, on_broken: Callable[[BaseException], None]) -> None:
         self.recogniser = recogniser
         self.computed_s = 0.0
-        self.queue_delay_s = 0.0
+        self.admission = Admission(recogniser.slots)
+        self._queue_delay_s = 0.0
+        self._delay_noted_at = 0.0
         self._on_broken = on_broken
         self._streams: dict[SpeechStream, Callable[[list[SpeechEvent]], None]] = {}
         self._due_since: dict[SpeechStream, float] = {}
+        self._spoke_at: dict[SpeechStream, float] = {}
         self._failures = 0
         self._work = asyncio.Event()
-        self._executor = ThreadPoolExecutor(recogniser.slots, thread_name_prefix="model")
+        self._executor = ThreadPoolExecutor(
+            recogniser.slots, thread_name_prefix="model", initializer=_step_back
+        )
         # A slot whose task failed decodes no more: better no worker than one that stands still.
         self._scope = TaskScope("dispatcher", on_failure=lambda _, error: on_broken(error))
 
@@ -73,22 +100,63 @@ class Dispatcher:
     def add(self, stream: SpeechStream, sink: Callable[[list[SpeechEvent]], None]) -> None:
         """Take a stream; `sink` gets its events."""
         self._streams[stream] = sink
+        self._spoke_at[stream] = time.monotonic()
 
     def remove(self, stream: SpeechStream) -> None:
         """Forget a stream; an answer still under way is thrown away."""
         self._streams.pop(stream, None)
         self._due_since.pop(stream, None)
+        self._spoke_at.pop(stream, None)
+
+    @property
+    def queue_delay_s(self) -> float:
+        """How long due work waits for the model, smoothed."""
+        age_s = time.monotonic() - self._delay_noted_at
+        return float(self._queue_delay_s * 0.5 ** (age_s / DELAY_HALF_LIFE_S))
+
+    @queue_delay_s.setter
+    def queue_delay_s(self, delay_s: float) -> None:
+        self._queue_delay_s, self._delay_noted_at = delay_s, time.monotonic()
+
+    @property
+    def room(self) -> int:
+        """How many more streams there is room for."""
+        since = time.monotonic() - SPEAKING_S
+        speaking = (at >= since for at in self._spoke_at.values())
+        return self.admission.room(speaking, self.queue_delay_s)
+
+    async def warm_up(self) -> None:
+        """Decode noise twice, so that the first stream does not wait and the cost is known."""
+        noise = np.random.default_rng(0).normal(0.0, 0.02, int(WARM_UP_S * SAMPLE_RATE_HZ))
+        job = Job(
+            stream_id="warm-up",
+            utterance=0,
+            samples=noise.astype(np.float32),
+            start_s=0.0,
+            prompt=(),
+            prefix=(),
+            draft=(),
+            language="en",
+            detect=False,
+            translate=False,
+            final=True,
+        )
+        await self._decode([job])
+        self.admission.job_s = None
+        await self._decode([job])
 
     def notice(self, stream: SpeechStream) -> None:
         """Something changed in `stream`: look whether it is due."""
         if stream in self._streams and stream.lag_s() >= 0:
-            self._due_since.setdefault(stream, time.monotonic())
+            now = time.monotonic()
+            self._due_since.setdefault(stream, now)
+            self._spoke_at[stream] = now
             self._work.set()
 
     async def _run(self) -> None:
         while True:
             await self._work.wait()
-            batch = choose(self._streams, self._fair_share())
+            batch = choose(self._streams, fair_share(self._streams, self.recogniser))
             pairs = [(s, job) for s in batch if (job := s.next_job()) is not None]
             if not pairs:
                 self._work.clear()
@@ -98,17 +166,11 @@ class Dispatcher:
             for (stream, job), heard in zip(pairs, answers, strict=True):
                 self._hand_over(stream, job, heard)
 
-    def _fair_share(self) -> int:
-        """Leave work for the other slots: two half batches at once beat one whole."""
-        due = sum(1 for stream in self._streams if stream.lag_s() >= 0)
-        share = -(-due // self.recogniser.slots)
-        return max(1, min(self.recogniser.max_batch, share))
-
     def _note_delay(self, streams: list[SpeechStream]) -> None:
         now = time.monotonic()
         for stream in streams:
             delay_s = now - self._due_since.pop(stream, now)
-            self.queue_delay_s += _DELAY_SMOOTHING * (delay_s - self.queue_delay_s)
+            self.queue_delay_s += SMOOTHING * (delay_s - self.queue_delay_s)
 
     async def _decode(self, jobs: list[Job]) -> list[Heard | None]:
         try:
@@ -131,7 +193,9 @@ class Dispatcher:
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._executor, self.recogniser.recognise, jobs)
         finally:
-            self.computed_s += time.monotonic() - started
+            took_s = time.monotonic() - started
+            self.computed_s += took_s
+            self.admission.decoded(len(jobs), took_s)
 
     def _hand_over(self, stream: SpeechStream, job: Job, heard: Heard | None) -> None:
         sink = self._streams.get(stream)
@@ -143,3 +207,9 @@ class Dispatcher:
         if sink is not None:
             sink(events)
             self.notice(stream)
+
+
+def _step_back() -> None:
+    """Let the model's thread that runs this yield to others (only Linux has it by thread)."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

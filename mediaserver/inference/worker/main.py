@@ -89,6 +89,7 @@ async def serve(config: WorkerConfig) -> int:
     service = SpeechService(dispatcher, lambda: StreamVad(vad), config.worker_id)
     rpc.add_SpeechServicer_to_server(service, server)
     server.add_insecure_port(config.listen)
+    await dispatcher.warm_up()
     dispatcher.start()
     await server.start()
     log.info("worker.ready", listen=config.listen)

@@ -14,6 +14,7 @@ from mediaserver.captions.events import Revision, SpeechEvent
 from mediaserver.inference.rpc import speech_pb2 as pb
 from mediaserver.inference.rpc import speech_pb2_grpc as rpc
 from mediaserver.inference.wire import event_to_wire, words_from_wire
+from mediaserver.inference.worker.admission import RETRY_AFTER_S
 from mediaserver.inference.worker.dispatch import Dispatcher
 from mediaserver.inference.worker.stream import Resume, SpeechStream, StreamOptions, Vad
 from mediaserver.kernel.channels import ChannelClosed, Outbox
@@ -25,8 +26,6 @@ log = get_logger(__name__)
 
 MAX_AUDIO_MESSAGE_BYTES = 4 * 1024 * 1024
 OUTBOX_CAPACITY = 4000
-OVERLOAD_DELAY_S = 4.0
-"""Work that waits this long for the model means that there is no room for another stream."""
 FIRST_MESSAGE_TIMEOUT_S = 10.0
 
 Context = grpc.aio.ServicerContext[pb.SpeechRequest, pb.SpeechEvent]
@@ -99,7 +98,7 @@ class SpeechService(rpc.SpeechServicer):
     @property
     def accepting(self) -> bool:
         """Whether there is room for another stream."""
-        return self._dispatcher.queue_delay_s < OVERLOAD_DELAY_S
+        return self._dispatcher.room > 0
 
     async def Transcribe(  # the stubs type both variants
         self, requests: AsyncIterator[pb.SpeechRequest], context: Context
@@ -112,8 +111,9 @@ class SpeechService(rpc.SpeechServicer):
         if first is None or first.WhichOneof("kind") != "config":
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message is `config`")
             return
-        if not self.accepting:
-            context.set_trailing_metadata((("retry-after-ms", "5000"),))
+        if not (self.accepting or _goes_on(first.config)):
+            wait_ms = str(round(RETRY_AFTER_S * 1000))
+            context.set_trailing_metadata((("retry-after-ms", wait_ms),))
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "all streams are taken")
             return
         call = _Call(self._new_stream(first.config), self._dispatcher)
@@ -158,7 +158,7 @@ class SpeechService(rpc.SpeechServicer):
 
     async def Status(self, request: pb.StatusRequest, context: Context) -> pb.WorkerStatus:
         """Say how this worker is."""
-        recogniser = self._dispatcher.recogniser
+        recogniser, room = self._dispatcher.recogniser, self._dispatcher.room
         return pb.WorkerStatus(
             ready=True,
             worker_id=self._worker_id,
@@ -169,9 +169,15 @@ class SpeechService(rpc.SpeechServicer):
             resident_bytes=resident_bytes(),
             computed_s=self._dispatcher.computed_s,
             audio_s=self._audio_s,
-            accepting=self.accepting,
-            retry_after_s=0.0 if self.accepting else 5.0,
+            accepting=room > 0,
+            retry_after_s=0.0 if room else RETRY_AFTER_S,
+            room=room,
         )
+
+
+def _goes_on(config: pb.StreamConfig) -> bool:
+    """Whether the stream was taken before, by a worker that was lost: it is not refused."""
+    return bool(config.start_s > 0 or config.utterance or config.final_words or config.context)
 
 
 async def _drain(outbox: Outbox[pb.SpeechEvent]) -> AsyncIterator[pb.SpeechEvent]:

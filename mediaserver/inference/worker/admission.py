@@ -1,0 +1,53 @@
+"""Whether a worker has room for another stream, learned from what decodes cost and wait. Pure.
+
+Every stream that speaks is decoded once a round, and a round of all of them takes
+`streams * job_s / slots`: steps stretch with it, and with them the delay of every word. A stream
+is taken while the round with it stays under `ROUND_S`; that works before its load shows. What due
+work really waits decides too, since the machine may have become slower than its cost was.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+ROUND_S = 1.2
+"""At this round commits of the slowest words stay under 4 s (docs/speech-engine.md)."""
+CLOSE_DELAY_S = 1.2
+"""Due work that waits as long as a whole round closes the door,"""
+OPEN_DELAY_S = 0.6
+"""and it has to fall to this before the door opens again."""
+QUIET_WEIGHT = 0.25
+"""A stream without speech lately costs nothing now, but it may begin to speak."""
+SMOOTHING = 0.1
+RETRY_AFTER_S = 5.0
+
+
+@dataclass(slots=True)
+class Admission:
+    """See the module's docstring."""
+
+    slots: int
+    job_s: float | None = None
+    """What one stream's decode takes of a slot, batched as it was; None: not known yet."""
+    closed: bool = False
+
+    def decoded(self, jobs: int, took_s: float) -> None:
+        """A batch of so many jobs took so long."""
+        each_s = took_s / jobs
+        if self.job_s is None:
+            self.job_s = each_s
+        self.job_s += SMOOTHING * (each_s - self.job_s)
+
+    def room(self, speaking: Iterable[bool], queue_delay_s: float) -> int:
+        """How many more streams there is room for, given which of the present ones speak."""
+        if queue_delay_s > CLOSE_DELAY_S:
+            self.closed = True
+        elif queue_delay_s < OPEN_DELAY_S:
+            self.closed = False
+        present = list(speaking)
+        if self.closed:
+            return 0
+        if self.job_s is None:
+            return self.slots
+        load = sum(1.0 if speaks else QUIET_WEIGHT for speaks in present)
+        room = int(self.slots * ROUND_S / self.job_s - load + 1e-6)
+        return max(room, 0) if present else max(room, 1)  # a slow machine serves one at least
