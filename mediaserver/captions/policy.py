@@ -21,6 +21,11 @@ from dataclasses import dataclass, field
 from mediaserver.captions.events import Word
 
 SQUEEZED_S = 0.06
+RECITAL_WORDS = 4
+"""So many words in a row, known from among the last RECITAL_REACH,"""
+RECITAL_REACH = 40
+RECITAL_SPEED = 0.6
+"""in less than this part of the time that they took before, are recited, not heard."""
 _KEEP = re.compile(r"[^\w']+")
 
 
@@ -83,7 +88,8 @@ class UtterancePolicy:
         `heard_s` is the end of the audio that the decode saw, `live_s` how much of it no final
         word covers.
         """
-        words = without_loops(without_squeezed(without_echo(self.final, heard)))
+        words = without_echo(self.final, heard)
+        words = without_loops(without_squeezed(without_recital(self.final, words)))
         count = len(words) if complete else self._committable(words, heard_s, live_s)
         self.final.extend(_in_order(words[:count], self.final_end_s))
         rest, before = words[count:], self._before[count:]
@@ -176,6 +182,27 @@ def without_echo(final: list[HeardWord], heard: tuple[HeardWord, ...]) -> tuple[
         if same and heard[n - 1].word.end_s <= edge_s + 0.12 * n:
             return heard[n:]
     return heard
+
+
+def without_recital(final: list[HeardWord], heard: tuple[HeardWord, ...]) -> tuple[HeardWord, ...]:
+    """Cut a hypothesis where it says again, in much less time, what was said just before.
+
+    After a few words that occurred before, Whisper may go on with what followed them then.
+    """
+    words = [*final[-RECITAL_REACH:], *heard]
+    keys = [word.key for word in words]
+    first = len(words) - len(heard)
+    for at in range(max(first, RECITAL_WORDS), len(words) - RECITAL_WORDS + 1):
+        for before in range(at - RECITAL_WORDS + 1):
+            if keys[before : before + RECITAL_WORDS] == keys[at : at + RECITAL_WORDS] and (
+                _span_s(words, at) < RECITAL_SPEED * _span_s(words, before)
+            ):
+                return heard[: at - first]
+    return heard
+
+
+def _span_s(words: list[HeardWord], at: int) -> float:
+    return words[at + RECITAL_WORDS - 1].word.end_s - words[at].word.start_s
 
 
 def without_squeezed(words: tuple[HeardWord, ...]) -> tuple[HeardWord, ...]:

@@ -12,6 +12,7 @@ from mediaserver.captions.policy import (
     UtterancePolicy,
     without_echo,
     without_loops,
+    without_recital,
     without_squeezed,
 )
 
@@ -40,7 +41,8 @@ def texts(words: list[HeardWord] | tuple[HeardWord, ...]) -> list[str]:
 
 def plausible(final: list[HeardWord], words: tuple[HeardWord, ...]) -> tuple[HeardWord, ...]:
     """What is taken of a hypothesis at all."""
-    return without_loops(without_squeezed(without_echo(final, words)))
+    words = without_recital(final, without_echo(final, words))
+    return without_loops(without_squeezed(words))
 
 
 @st.composite
@@ -307,6 +309,19 @@ def test_a_phrase_that_repeats_is_said_once(
 def test_three_equal_words_and_a_doubled_phrase_are_speech() -> None:
     for sentence in ("no no no", "I mean it I mean it", "bye bye bye now"):
         assert texts(without_loops(say(sentence))) == sentence.split()
+
+
+def test_a_line_recited_faster_than_it_was_said_is_cut() -> None:
+    final = list(say("feeds thy flame with fuel making a famine where abundance lies"))
+    recited = say("thy self with fuel making a famine", start_s=5.0, step_s=0.05)
+    recited = tuple(heard(w.word.text, w.word.start_s, w.word.start_s + 0.05) for w in recited)
+    assert texts(without_recital(final, recited)) == ["thy", "self"]
+
+
+def test_a_line_that_is_said_again_stays() -> None:
+    final = list(say("feeds thy flame with fuel making a famine"))
+    again = say("with fuel making a famine", start_s=5.0)
+    assert without_recital(final, again) == again
 
 
 def test_punctuation_alone_is_compared_as_written() -> None:
