@@ -6,7 +6,6 @@ import { $, say } from "./dom.js";
 import { Level } from "./level.js";
 
 const SILENCE_S = 8;
-const HEARD = 0.02;
 const NOTICES = ["capture", "camera", "silence", "media"];
 
 export class Broadcast {
@@ -85,7 +84,7 @@ export class Broadcast {
     this.#stream = stream;
     this.#muted = false;
     this.#heardAt = performance.now();
-    this.#level = Level.of(stream, (level) => this.#hear(level));
+    this.#level = Level.of(stream, (level, dead) => this.#hear(level, dead));
     for (const track of stream.getTracks()) {
       track.addEventListener("ended", () => this.#ended(track, stream));
     }
@@ -126,10 +125,10 @@ export class Broadcast {
     this.stop();
   }
 
-  #hear(level) {
+  #hear(level, dead) {
     this.stage.level(this.#muted ? 0 : level);
     const now = performance.now();
-    if (level > HEARD || this.#muted) {
+    if (!dead || this.#muted) {
       this.#heardAt = now;
       this.notices.clear("silence");
     } else if (now - this.#heardAt > SILENCE_S * 1000) {

@@ -1,6 +1,7 @@
 /** How loud a stream is, twenty times a second. */
 
 const INTERVAL_MS = 50;
+const DEAD_DB = -80;
 
 export class Level {
   #context = new AudioContext();
@@ -8,7 +9,8 @@ export class Level {
 
   /**
    * @param {MediaStream} stream
-   * @param {(level: number) => void} onLevel 0 to 1, on a scale that suits the ear
+   * @param {(level: number, dead: boolean) => void} onLevel 0 to 1, on a scale that suits the ear;
+   *   dead: quieter than any room is
    */
   constructor(stream, onLevel) {
     const analyser = this.#context.createAnalyser();
@@ -20,7 +22,7 @@ export class Level {
       let sum = 0;
       for (const sample of samples) sum += sample * sample;
       const decibels = 10 * Math.log10(sum / samples.length + 1e-12);
-      onLevel(Math.min(1, Math.max(0, (decibels + 60) / 48)));
+      onLevel(Math.min(1, Math.max(0, (decibels + 60) / 48)), decibels < DEAD_DB);
     }, INTERVAL_MS);
   }
 

@@ -126,7 +126,11 @@ async def open_page(start_server: Callable[..., LiveServer]) -> AsyncIterator[Op
             wanted += ALLOWED if allow else ()
             if audio is not None:
                 wanted.append(f"--use-file-for-fake-audio-capture={audio}%noloop")
-            browser = await playwright.chromium.launch(executable_path=chromium_path(), args=wanted)
+            browser = await playwright.chromium.launch(
+                executable_path=chromium_path(),
+                args=wanted,
+                ignore_default_args=["--mute-audio"],  # it would silence shared tabs too
+            )
             browsers.append(browser)
             width, height = PHONE if phone else DESKTOP
             context = await browser.new_context(
