@@ -2,6 +2,8 @@
 """Word error rate of faster-whisper offline (beam 5): what streaming is compared with.
 
 Prints JSON: clip to word error rate. A process of its own, so that its memory goes with it.
+With word times, as captions have them: faster-whisper then goes on after the last word instead of
+the last segment, which spares it most of its repetitions (the sonnet: 0.11 instead of 0.25).
 """
 
 import argparse
@@ -31,7 +33,9 @@ def main() -> int:
     for name in a.clips:
         clip = load_clip(name, clip_folders(a.data))
         samples = np.frombuffer(clip.pcm, dtype="<i2").astype(np.float32) / 32768.0
-        segments, _ = model.transcribe(samples, language=clip.language, beam_size=5)
+        segments, _ = model.transcribe(
+            samples, language=clip.language, beam_size=5, word_timestamps=True
+        )
         out[name] = round(word_error_rate(clip, " ".join(part.text for part in segments)), 4)
     print(json.dumps(out))
     return 0

@@ -11,8 +11,8 @@ It starts a real server on a free loopback port and streams real speech to it in
   capacity   the most streams whose words are final within 4 s for 95 of 100
   accuracy   the other clips (a sonnet; Spanish), one stream each
   decoder    what encoding and decoding cost by themselves (benchmarks/decoder.py)
-Word error rates stand beside those of faster-whisper offline (beam 5, same model), computed in
-the same run.
+Word error rates stand beside those of faster-whisper offline (beam 5, word times, same model),
+computed in the same run.
 
 The peer: WhisperLive in an environment of its own (benchmarks/peer_whisperlive.py says how to
 make it), named by MEDIASERVER_BENCH_PEER_PYTHON, or a running one by --peer ws://HOST:PORT.
