@@ -13,14 +13,17 @@ CONFIRM_PROBABILITY = 0.6
 class LanguageLatch:
     """The language of a track. `told` is never questioned; otherwise detections decide.
 
-    The first detection with enough speech latches. Later utterances are detected once each: a
-    strong dissent switches at once, a weaker one when the next utterance says the same.
+    The first detection with enough speech latches. Later utterances are detected once each, and
+    again with twice the speech where the first dissented weakly: a strong dissent switches at
+    once, a weaker one when the next utterance says the same.
     """
 
     told: str | None = None
     latched: str | None = None
     _suspect: str | None = None
     _checked_utterance: int | None = field(default=None)
+    _look_again_s: float = float("inf")
+    """Speech of the checked utterance that makes another look worthwhile."""
 
     @property
     def current(self) -> str | None:
@@ -33,9 +36,9 @@ class LanguageLatch:
             return False
         if self.latched is None:
             return True
-        return self._checked_utterance != utterance and (
-            speech_s >= SWITCH_SPEECH_S or (complete and speech_s >= 1.0)
-        )
+        if self._checked_utterance == utterance:
+            return speech_s >= self._look_again_s
+        return speech_s >= SWITCH_SPEECH_S or (complete and speech_s >= 1.0)
 
     def detected(self, utterance: int, language: str, probability: float, speech_s: float) -> str:
         """Take a detection; return the language to decode this utterance in."""
@@ -44,13 +47,16 @@ class LanguageLatch:
                 self.latched = language
                 self._checked_utterance = utterance
             return language
-        self._checked_utterance = utterance
+        again = self._checked_utterance == utterance
+        self._checked_utterance, self._look_again_s = utterance, float("inf")
         if language == self.latched:
             self._suspect = None
         elif probability >= SWITCH_PROBABILITY or (
-            probability >= CONFIRM_PROBABILITY and self._suspect == language
+            probability >= CONFIRM_PROBABILITY and self._suspect == language and not again
         ):
             self.latched, self._suspect = language, None
-        elif probability >= CONFIRM_PROBABILITY:
-            self._suspect = language
+        else:
+            self._look_again_s = 2 * speech_s
+            if probability >= CONFIRM_PROBABILITY:
+                self._suspect = language
         return self.latched

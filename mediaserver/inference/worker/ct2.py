@@ -3,7 +3,7 @@
 import math
 import threading
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,13 @@ class CTranslate2Recogniser:
         wanted = [i for i, job in enumerate(jobs) if job.detect and self.multilingual]
         found: list[tuple[str, float] | None] = [None] * len(jobs)
         if wanted:
-            view = ctranslate2.StorageView.from_array(encoded[wanted])
+            # The utterances alone: earlier ones in their windows would speak for their language.
+            own = [replace(jobs[i], samples=jobs[i].detection_samples) for i in wanted]
+            cut = any(
+                len(a.samples) < len(jobs[i].samples) for i, a in zip(wanted, own, strict=True)
+            )
+            heard = self._encode(own) if cut else encoded[wanted]
+            view = ctranslate2.StorageView.from_array(heard)
             for i, ranking in zip(wanted, self.model.detect_language(view), strict=True):
                 token, probability = ranking[0]
                 found[i] = (token.strip("<|>"), float(probability))

@@ -33,10 +33,18 @@ class Job:
     memory: object | None = None
     """`Heard.memory` of an earlier decode of a window that began at the same sample."""
 
+    detect_from_s: float = 0.0
+    """Where the utterance starts: the words before it may be in another language."""
+
     @property
     def end_s(self) -> float:
         """Media time just after the window."""
         return self.start_s + len(self.samples) / 16_000
+
+    @property
+    def detection_samples(self) -> Samples:
+        """What detection should hear: the window without the utterances before."""
+        return self.samples[max(0, round((self.detect_from_s - self.start_s) * 16_000)) :]
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,8 @@ class StreamParameters:
     """and one this long at the next final word."""
     max_window_s: float = 15.0
     """A decode sees no more than this; the models take 30 s."""
+    deaf_s: float = 1.5
+    """Voice this long in which no word was heard is looked at again without context."""
     skip_keep_s: float = 2.0
     """Of audio that keeps giving no words, what is kept when the window moves on."""
 
@@ -269,6 +271,7 @@ class SpeechStream:
             translate=self.options.translate,
             final=current.end_s is not None and end_s >= current.end_s - 1e-6,
             memory=self._memory,
+            detect_from_s=current.start_s,
         )
 
     def apply(self, job: Job, heard: Heard) -> list[SpeechEvent]:
@@ -290,7 +293,7 @@ class SpeechStream:
         )
         count = current.policy.update(words, job.end_s, complete=complete, live_s=live_s)
         if not complete:
-            count += self._move_on(current, job, count)
+            count += self._move_on(current, job, count, heard=bool(words))
         else:
             self._note_said(current, count)
         self._report(current, count, complete=complete)
@@ -437,7 +440,7 @@ class SpeechStream:
         """Where the audio starts that no final word covers."""
         return max(current.policy.final_end_s or current.start_s, current.skipped_s)
 
-    def _move_on(self, current: Utterance, job: Job, count: int) -> int:
+    def _move_on(self, current: Utterance, job: Job, count: int, *, heard: bool) -> int:
         """Cut the window behind `count` words that became final; return how many more did.
 
         A voice without words (music, a crowd) is passed over once the live part is at its bound,
@@ -453,7 +456,9 @@ class SpeechStream:
         else:
             before = count
         self._note_said(current, count)
-        if idle or (full and self._window_s <= job.start_s):
+        # With other words before it, speech in another language is often not heard at all.
+        deaf = not heard and job.end_s - self._live_from(current) > p.deaf_s
+        if idle or deaf or (full and self._window_s <= job.start_s):
             self._pass(len(self._said), self._live_from(current))
         return count - before
 

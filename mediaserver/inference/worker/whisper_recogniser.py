@@ -1,7 +1,7 @@
 """The recogniser on our own decoder: what is known is not decoded again."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -108,11 +108,19 @@ class WhisperRecogniser:
         )
         return audio, _Memory(powers[:, : settled_steps(len(job.samples))], audio)
 
+    def _encode_own(self, job: Job, audio: EncodedAudio) -> EncodedAudio:
+        """The utterance alone: earlier ones in its window would speak for their language."""
+        own = job.detection_samples
+        if len(own) == len(job.samples) or not len(own):
+            return audio
+        return self._encode(replace(job, samples=own, memory=None))[0]
+
     def _detect(self, jobs: list[Job], audio: list[EncodedAudio]) -> list[tuple[str, float] | None]:
         wanted = [i for i, job in enumerate(jobs) if job.detect and self.multilingual]
         found: list[tuple[str, float] | None] = [None] * len(jobs)
         if wanted:
-            rankings = self.decoder.detect_language([audio[i] for i in wanted])
+            own = [self._encode_own(jobs[i], audio[i]) for i in wanted]
+            rankings = self.decoder.detect_language(own)
             for i, ranking in zip(wanted, rankings, strict=True):
                 found[i] = next(iter(ranking.items()))
         return found

@@ -47,7 +47,7 @@ def test_until_latched_every_decode_detects() -> None:
 
 
 @given(st.lists(st.tuples(languages, chances, st.floats(0, 20)), max_size=20))
-def test_each_utterance_is_asked_at_most_once_after_latching(
+def test_each_utterance_is_asked_once_and_again_only_after_a_weak_dissent(
     detections: list[tuple[str, float, float]],
 ) -> None:
     latch = latched()
@@ -55,8 +55,22 @@ def test_each_utterance_is_asked_at_most_once_after_latching(
         wanted = latch.wants_detection(utterance, speech_s, complete=False)
         assert wanted == (speech_s >= SWITCH_SPEECH_S)
         if wanted:
-            latch.detected(utterance, language, probability, speech_s)
-            assert not latch.wants_detection(utterance, speech_s + 9, complete=True)
+            before = latch.current
+            after = latch.detected(utterance, language, probability, speech_s)
+            doubtful = language != before and after == before
+            assert not latch.wants_detection(utterance, 1.9 * speech_s, complete=True)
+            assert latch.wants_detection(utterance, 2.1 * speech_s, complete=False) == doubtful
+
+
+def test_a_second_look_at_the_same_utterance_is_no_confirmation_unless_it_is_sure() -> None:
+    latch = latched("en")
+    assert latch.detected(1, "es", 0.7, 2.0) == "en"
+    assert latch.detected(1, "es", 0.7, 4.0) == "en"
+    assert latch.detected(1, "es", SWITCH_PROBABILITY, 8.0) == "es"
+    latch = latched("en")
+    latch.detected(1, "es", 0.7, 2.0)
+    latch.detected(1, "es", 0.7, 4.0)
+    assert latch.detected(2, "es", 0.7, 2.0) == "es"
 
 
 def test_a_short_utterance_is_asked_when_it_is_complete() -> None:

@@ -292,6 +292,41 @@ def test_a_change_of_language_is_followed_within_two_utterances(
     assert all(r.language == "es" for r in long[utterances - 1 :])
 
 
+def test_detection_hears_the_utterance_alone() -> None:
+    """The window begins with words of before, which would speak for the language of before."""
+    recogniser = ScriptedRecogniser()
+    simulation = Simulation(recogniser)
+    track = simulation.add(
+        random_script(4, 40.0, pause_s=(0.6, 1.2), most_words=14), options=StreamOptions(None)
+    )
+    simulation.run()
+    check(track)
+    begins = {r.utterance: r.start_s for _, r in track.revisions if r.complete}
+    detected = [job for _, job in simulation.decodes if job.detect and job.language]
+    assert any(job.prefix for job in detected)
+    for job in detected:
+        own_s = len(job.detection_samples) / SAMPLE_RATE_HZ
+        assert begins[job.utterance] - 0.5 <= job.end_s - own_s <= begins[job.utterance] + 0.1
+
+
+def test_voice_that_is_not_heard_is_tried_without_the_words_before_it() -> None:
+    """As it happens when somebody goes on in another language."""
+
+    class DeafWithContext(ScriptedRecogniser):
+        def recognise(self, jobs: list[Job]) -> list[Heard]:
+            heard = super().recognise(jobs)
+            new = [job.end_s > 6.0 and bool(job.prefix) for job in jobs]
+            return [replace(h, words=()) if deaf else h for h, deaf in zip(heard, new, strict=True)]
+
+    words = [*fluent(8).words, *fluent(30, start_s=4.6).words]
+    script = Script(tuple(replace(w, text=f"w{i}") for i, w in enumerate(words)), 18.0)
+    simulation = Simulation(DeafWithContext())
+    track = simulation.add(script)
+    simulation.run()
+    track.check_laws()
+    assert len(track.final_texts) > 0.85 * len(script.words)
+
+
 # ---- one stream by hand
 
 
