@@ -95,7 +95,11 @@ class Replay:
         for first in range(0, len(audio), PIECE):
             piece = audio[first : first + PIECE]
             at_s = (first + len(piece)) / 16_000 + STAGGER_S * i
-            self._at(at_s, lambda now, piece=piece: self._tell(i, now, track.push(piece)))
+
+            def hear(now: float, piece: Any = piece) -> None:
+                self._tell(i, now, track.push(piece))
+
+            self._at(at_s, hear)
         end_s = len(audio) / 16_000 + STAGGER_S * i + 0.001
         self._at(end_s, lambda now: self._tell(i, now, track.end()))
 
