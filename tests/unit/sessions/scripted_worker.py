@@ -51,6 +51,7 @@ class ScriptedWorker:
         Path(self.url.removeprefix("unix:")).unlink(missing_ok=True)
         self._server = grpc.aio.server()
         self.dispatcher = Dispatcher(self.recogniser, self._broken)
+        self.dispatcher.admission.decoded(1, 0.001)  # real workers decode once before they serve
         service = SpeechService(
             self.dispatcher, ScriptedVad, self._worker_id, self._first_message_timeout_s
         )
