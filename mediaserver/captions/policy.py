@@ -88,7 +88,7 @@ class UtterancePolicy:
         `heard_s` is the end of the audio that the decode saw, `live_s` how much of it no final
         word covers.
         """
-        words = without_echo(self.final, heard)
+        words = without_echo(self.final, without_stray_marks(heard))
         words = without_loops(without_squeezed(without_recital(self.final, words)))
         count = len(words) if complete else self._committable(words, heard_s, live_s)
         self.final.extend(_in_order(words[:count], self.final_end_s))
@@ -166,6 +166,17 @@ class UtterancePolicy:
             if room_s < p.show_hold_s or not (likely or room_s >= p.show_anyway_s):
                 return rest[:i]
         return rest
+
+
+def without_stray_marks(heard: tuple[HeardWord, ...]) -> tuple[HeardWord, ...]:
+    """Drop leading words that are punctuation alone.
+
+    They belong to the word before, which is final without them.
+    """
+    for i, word in enumerate(heard):
+        if any(character.isalnum() for character in word.word.text):
+            return heard[i:]
+    return ()
 
 
 def without_echo(final: list[HeardWord], heard: tuple[HeardWord, ...]) -> tuple[HeardWord, ...]:

@@ -14,6 +14,7 @@ from mediaserver.captions.policy import (
     without_loops,
     without_recital,
     without_squeezed,
+    without_stray_marks,
 )
 
 P = PolicyParameters()
@@ -41,7 +42,7 @@ def texts(words: list[HeardWord] | tuple[HeardWord, ...]) -> list[str]:
 
 def plausible(final: list[HeardWord], words: tuple[HeardWord, ...]) -> tuple[HeardWord, ...]:
     """What is taken of a hypothesis at all."""
-    words = without_recital(final, without_echo(final, words))
+    words = without_recital(final, without_echo(final, without_stray_marks(words)))
     return without_loops(without_squeezed(words))
 
 
@@ -241,6 +242,24 @@ def test_only_a_leading_repetition_of_at_most_five_words_is_dropped(
     assert count <= 5
     assert kept == words[count:]
     assert [w.key for w in words[:count]] == [w.key for w in final[len(final) - count :]]
+
+
+# ---- marks
+
+
+def test_a_comma_for_a_word_that_is_final_is_no_word() -> None:
+    policy = UtterancePolicy()
+    policy.update(say("may be considered as"), 2.4, complete=False)
+    assert texts(policy.final) == ["may", "be"]
+    policy.update((heard(",", 0.7, 0.7), *say("considered , as the", 0.8)), 9.9, complete=True)
+    assert texts(policy.final) == ["may", "be", "considered", ",", "as", "the"]
+
+
+@given(hypotheses())
+def test_a_hypothesis_of_marks_alone_says_nothing(words: tuple[HeardWord, ...]) -> None:
+    marks = (heard("…", 0.0, 0.1), heard("-", 0.1, 0.2))
+    assert without_stray_marks(marks) == ()
+    assert without_stray_marks(marks + words) == words
 
 
 # ---- words without a place
