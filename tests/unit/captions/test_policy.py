@@ -249,7 +249,7 @@ def test_only_a_leading_repetition_of_at_most_five_words_is_dropped(
 
 def test_a_comma_for_a_word_that_is_final_is_no_word() -> None:
     policy = UtterancePolicy()
-    policy.update(say("may be considered as"), 2.4, complete=False)
+    policy.update(say("may be considered as"), 1.6, complete=False)
     assert texts(policy.final) == ["may", "be"]
     policy.update((heard(",", 0.7, 0.7), *say("considered , as the", 0.8)), 9.9, complete=True)
     assert texts(policy.final) == ["may", "be", "considered", ",", "as", "the"]
