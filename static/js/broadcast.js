@@ -5,7 +5,8 @@ import { capture, CaptureError } from "./capture.js";
 import { $, say } from "./dom.js";
 import { Level } from "./level.js";
 
-const SILENCE_S = 8;
+const NEVER_HEARD_S = 8;
+const NO_LONGER_HEARD_S = 20;
 const NOTICES = ["capture", "camera", "silence", "media"];
 
 export class Broadcast {
@@ -16,6 +17,7 @@ export class Broadcast {
   #muted = false;
   #busy = false;
   #heardAt = 0;
+  #everHeard = false;
   #wakeLock = null;
 
   constructor({ session, setup, stage, notices, figures }) {
@@ -84,6 +86,7 @@ export class Broadcast {
     this.#stream = stream;
     this.#muted = false;
     this.#heardAt = performance.now();
+    this.#everHeard = false;
     this.#level = Level.of(stream, (level, dead) => this.#hear(level, dead));
     for (const track of stream.getTracks()) {
       track.addEventListener("ended", () => this.#ended(track, stream));
@@ -128,12 +131,14 @@ export class Broadcast {
   #hear(level, dead) {
     this.stage.level(this.#muted ? 0 : level);
     const now = performance.now();
+    const tab = this.setup.source === "tab";
+    const patience = !this.#everHeard ? NEVER_HEARD_S : tab ? Infinity : NO_LONGER_HEARD_S;
     if (!dead || this.#muted) {
       this.#heardAt = now;
+      this.#everHeard ||= !dead;
       this.notices.clear("silence");
-    } else if (now - this.#heardAt > SILENCE_S * 1000) {
+    } else if (now - this.#heardAt > patience * 1000) {
       this.#heardAt = Infinity; // told once
-      const tab = this.setup.source === "tab";
       this.notices.show("silence", {
         kind: "warning",
         title: tab ? "The shared tab is silent" : "No sound comes from the microphone",
