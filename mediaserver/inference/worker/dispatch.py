@@ -32,7 +32,7 @@ DELAY_HALF_LIFE_S = 2.0
 """A queue delay that nothing confirms (nothing was due) is forgotten like this."""
 SPEAKING_S = 10.0
 """A stream that was due within this speaks; a new one counts as if it did."""
-NICENESS = 5
+NICENESS = 2
 """Of the model's threads: who brings and takes the words comes first."""
 WARM_UP_S = 5.0
 
