@@ -261,7 +261,8 @@ def decoder_graph(weights: WhisperWeights, product: Product, weight_bits: int = 
     y = g.one("Gather", [g.one("Reshape", [x, flat]), rows])
     g.one("Identity", [g.norm(y, "decoder/layer_norm")], "hidden")
     g.output("hidden", ["r", sizes.width])
-    g.one("Concat", seen, "attention", axis=1)
+    # MultiHeadAttention calls its last output normalised, but gives scores before the softmax.
+    g.one("Softmax", [g.one("Concat", seen, axis=1)], "attention", axis=-1)
     g.output("attention", ["b", len(weights.alignment_heads), "t", "n"])
     return g.model()
 
