@@ -52,7 +52,7 @@ class WhisperRecogniser:
         self.name = folder.name
         self.slots = 2 if device == "cuda" else max(1, min(threads, 8))
         self.max_batch = 32 if device == "cuda" else 4
-        self.decoder = WhisperDecoder.open(folder, device, threads=1)
+        self.decoder = WhisperDecoder.open(folder)
         self.multilingual = bool(self.decoder.vocabulary.languages)
         self._hf_tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._log_mel = LogMel(read_weights(folder).dimensions.mel_bands)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from mediaserver.inference.worker.whisper.alignment import combine_heads, first_frames
-from mediaserver.inference.worker.whisper.backend import Backend, EncodedAudio, Predictions
+from mediaserver.inference.worker.whisper.backend import EncodedAudio, Predictions
 from mediaserver.inference.worker.whisper.decoder import WhisperDecoder
 from mediaserver.inference.worker.whisper.hypothesis import (
     Decoded,
@@ -322,28 +322,6 @@ def test_the_language_is_detected(decoder: WhisperDecoder, audio: EncodedAudio) 
     (ranking,) = decoder.detect_language([audio])
     assert next(iter(ranking)) == "en"
     assert math.isclose(sum(ranking.values()), 1, abs_tol=1e-3)
-
-
-def test_torch_computes_the_same(model_dir: Path, spoken: FloatArray) -> None:
-    torch = pytest.importorskip("torch")
-    from mediaserver.inference.worker.whisper.onnx_backend import OnnxBackend
-    from mediaserver.inference.worker.whisper.torch_backend import TorchBackend
-
-    weights = read_weights(model_dir)
-    backends: tuple[Backend, ...] = (
-        OnnxBackend(weights, 1, "float32"),
-        TorchBackend(weights, "cpu", torch.float32),
-    )
-    found = []
-    for backend in backends:
-        one = WhisperDecoder(backend, weights.vocabulary, 448)
-        half = one.encode(log_mel(spoken[: 16_000 * 3]), 150)
-        whole = one.encode(log_mel(spoken), len(spoken) // 320, half)
-        found.append(one.decode([DecodeRequest(whole, 44), DecodeRequest(half, 1)])[0])
-    assert ids(found[0]) == ids(found[1])
-    for a, b in zip(found[0].tokens, found[1].tokens, strict=True):
-        assert a.probability == pytest.approx(b.probability, abs=1e-3)
-        assert a.end_s == pytest.approx(b.end_s, abs=0.1)
 
 
 def test_the_manifest_of_a_model_is_read(model_dir: Path) -> None:

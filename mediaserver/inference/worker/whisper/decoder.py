@@ -20,6 +20,7 @@ from mediaserver.inference.worker.whisper.backend import (
     EncodedAudio,
 )
 from mediaserver.inference.worker.whisper.hypothesis import Decoded, DecodeRequest, Hypothesis
+from mediaserver.inference.worker.whisper.onnx_backend import OnnxBackend
 from mediaserver.inference.worker.whisper.weights import FloatArray, Vocabulary, read_weights
 
 REDONE_FRAMES = 50
@@ -40,27 +41,18 @@ class WhisperDecoder:
         self.text_positions = text_positions
 
     @classmethod
-    def open(cls, folder: Path, device: str = "cpu", threads: int = 1) -> "WhisperDecoder":
-        """Load the CTranslate2 model in `folder`.
+    def open(cls, folder: Path, threads: int = 1) -> "WhisperDecoder":
+        """Load the CTranslate2 model in `folder`, on a CPU (ONNX Runtime, int8).
 
         Args:
             folder: holds config.json, model.bin and vocabulary.txt or vocabulary.json.
-            device: "cpu" (ONNX Runtime, int8) or "cuda" (torch, float16).
-            threads: on a CPU, for one call. Two decoders of one thread do more than one of two.
+            threads: for one call. Two decoders of one thread do more than one of two.
 
         Raises:
             ConfigurationError: the model cannot be read.
         """
         weights = read_weights(folder)
-        backend: Backend
-        if device == "cpu":
-            from mediaserver.inference.worker.whisper.onnx_backend import OnnxBackend
-
-            backend = OnnxBackend(weights, threads)
-        else:
-            from mediaserver.inference.worker.whisper.torch_backend import TorchBackend
-
-            backend = TorchBackend(weights, device)
+        backend = OnnxBackend(weights, threads)
         return cls(backend, weights.vocabulary, weights.dimensions.text_positions)
 
     def encode(
