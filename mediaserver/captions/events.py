@@ -19,7 +19,7 @@ class Word:
 
 
 def join_words(texts: Iterable[str]) -> str:
-    """Join words as their script does: with spaces, but none between two wide (CJK) characters."""
+    """Join words as their script does: with spaces, but none between two Chinese or Japanese characters."""
     joined = ""
     for text in texts:
         if joined and text and not (_wide(joined[-1]) and _wide(text[0])):
@@ -29,7 +29,9 @@ def join_words(texts: Iterable[str]) -> str:
 
 
 def _wide(character: str) -> bool:
-    return unicodedata.east_asian_width(character) in ("W", "F")
+    """Whether its script is written without spaces; Hangul is wide but has them."""
+    wide = unicodedata.east_asian_width(character) in ("W", "F")
+    return wide and not unicodedata.name(character, "").startswith("HANGUL")
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,3 +59,8 @@ def test_new_words_are_the_last_of_the_final_ones(count: int, data: st.DataObjec
     assert shown.new_words == final[count - newly :]
     assert shown.words == (*final, word("maybe", 9.0))
     assert shown.text == " ".join([*(w.text for w in final), "maybe"])
+
+
+def test_korean_words_keep_their_spaces() -> None:
+    assert join_words(["안녕하세요", "여러분"]) == "안녕하세요 여러분"
+    assert join_words(["你", "好"]) == "你好"
