@@ -84,7 +84,7 @@ class StreamParameters:
     """New audio that makes another partial decode worthwhile."""
     first_step_s: float = 0.8
     """Audio of an utterance before its first decode."""
-    context_s: float = 4.0
+    context_s: float = 6.0
     """Final words kept at the front of the window, as forced prefix."""
     context_gap_s: float = 1.5
     """Speech that begins within this keeps the words before the pause as context."""
