@@ -32,7 +32,6 @@ def revision(final: tuple[Word, ...], newly_final: int, tentative: tuple[Word, .
         (["今日は", "いい", "天気。"], "今日はいい天気。"),
         (["OpenAI", "です"], "OpenAI です"),
         (["私", "は", "Ann", "です"], "私は Ann です"),
-        (["안녕", "하세요"], "안녕하세요"),
         (["a", "", "b"], "a b"),
     ],
 )
