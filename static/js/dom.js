@@ -44,11 +44,11 @@ export function clockTime(unixSeconds) {
   });
 }
 
-/** Says something once to a screen reader. */
+/** Says something once to a screen reader; what was said just before is not cut off. */
 export function say(text) {
-  const region = $("say");
-  region.textContent = "";
-  setTimeout(() => (region.textContent = text), 50); // a change is announced, the same text is not
+  const said = make("p", { text });
+  $("say").append(said);
+  setTimeout(() => said.remove(), 5000);
 }
 
 /** Puts text onto the clipboard; false where the browser does not let us. */
