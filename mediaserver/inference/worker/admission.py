@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 ROUND_S = 1.2
-"""At this round commits of the slowest words stay under 4 s (docs/speech-engine.md)."""
+"""A slow word waits about two rounds, its hold and a decode: under 4 s with this. Arithmetic, not
+a fit: what was measured is in docs/speech-engine.md."""
 CLOSE_DELAY_S = 1.2
 """Due work that waits as long as a whole round closes the door,"""
 OPEN_DELAY_S = 0.6
