@@ -19,7 +19,7 @@ class Word:
 
 
 def join_words(texts: Iterable[str]) -> str:
-    """Join words as their script does: with spaces, but none between two Chinese or Japanese characters."""
+    """Join words as their script does: with spaces, but none inside Chinese or Japanese."""
     joined = ""
     for text in texts:
         if joined and text and not (_wide(joined[-1]) and _wide(text[0])):
