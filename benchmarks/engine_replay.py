@@ -39,8 +39,9 @@ from mediaserver.captions.events import Revision, SpeechEvent
 from mediaserver.inference.registry import ModelRegistry
 from mediaserver.inference.worker.dispatch import choose, fair_share
 from mediaserver.inference.worker.main import WorkerConfig, load
+from mediaserver.inference.worker.parameters import StreamOptions, StreamParameters
 from mediaserver.inference.worker.recogniser import Job, Recogniser
-from mediaserver.inference.worker.stream import SpeechStream, StreamOptions, StreamParameters
+from mediaserver.inference.worker.stream import SpeechStream
 from mediaserver.inference.worker.vad import StreamVad, VadModel
 from mediaserver.settings import load_settings
 

@@ -97,6 +97,10 @@ class UtterancePolicy:
         self.tentative = self._shown(rest, before, heard_s)
         return count
 
+    def newest(self, count: int) -> list[HeardWord]:
+        """The last `count` final words."""
+        return self.final[len(self.final) - count :]
+
     def complete_as_shown(self) -> int:
         """Make what is left of the last hypothesis final; return how many words that were."""
         rest = self._before

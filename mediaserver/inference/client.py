@@ -207,10 +207,13 @@ class SpeechClient:
         while True:
             answered = False
             try:
-                worker.status = await worker.stub.Status(
-                    pb.StatusRequest(), timeout=STATUS_TIMEOUT_S
-                )
+                # gRPC's own deadline waits until the request is written, so for ever when a
+                # stopped process has not read what was sent to it before.
+                async with asyncio.timeout(STATUS_TIMEOUT_S):
+                    worker.status = await worker.stub.Status(pb.StatusRequest())
                 worker.answered_at, answered = loop.time(), True
+            except TimeoutError:
+                pass
             except grpc.aio.AioRpcError as error:
                 if error.code() is grpc.StatusCode.UNAVAILABLE:
                     worker.answered_at = float("-inf")  # refused or gone: no need to wait

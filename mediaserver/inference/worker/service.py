@@ -16,7 +16,8 @@ from mediaserver.inference.rpc import speech_pb2_grpc as rpc
 from mediaserver.inference.wire import event_to_wire, words_from_wire
 from mediaserver.inference.worker.admission import RETRY_AFTER_S
 from mediaserver.inference.worker.dispatch import Dispatcher
-from mediaserver.inference.worker.stream import Resume, SpeechStream, StreamOptions, Vad
+from mediaserver.inference.worker.parameters import Resume, StreamOptions
+from mediaserver.inference.worker.stream import SpeechStream, Vad
 from mediaserver.kernel.channels import ChannelClosed, Outbox
 from mediaserver.kernel.errors import SlowConsumer
 from mediaserver.kernel.logging import bind, get_logger

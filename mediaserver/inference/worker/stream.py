@@ -8,7 +8,6 @@ complete.
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from mediaserver.captions.audio import AudioBuffer, Samples
@@ -19,11 +18,17 @@ from mediaserver.captions.events import (
     Settled,
     SpeechBegan,
     SpeechEvent,
-    Word,
 )
 from mediaserver.captions.language import LanguageLatch
-from mediaserver.captions.policy import HeardWord, PolicyParameters, UtterancePolicy
+from mediaserver.captions.policy import HeardWord, UtterancePolicy
+from mediaserver.inference.worker.parameters import (
+    Resume,
+    StreamOptions,
+    StreamParameters,
+    Utterance,
+)
 from mediaserver.inference.worker.recogniser import Heard, Job
+from mediaserver.inference.worker.window import LiveWindow
 
 FRAME_S = 0.032
 
@@ -46,82 +51,6 @@ class TextEncoder(Protocol):
     def __call__(self, text: str) -> tuple[int, ...]:
         """Tokens of `text` as it follows other text."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class StreamOptions:
-    """What a client may choose."""
-
-    language: str | None = None
-    translate: bool = False
-    interim: bool = True
-    endpointing_s: float = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Resume:
-    """Where to go on after another worker was lost."""
-
-    start_s: float = 0.0
-    utterance: int = 0
-    final_words: tuple[Word, ...] = ()
-    context: str = ""
-    latched_language: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StreamParameters:
-    """Tuned by benchmarks (docs/speech-engine.md)."""
-
-    policy: PolicyParameters = field(default_factory=PolicyParameters)
-    preroll_s: float = 0.3
-    """Audio before the detector's onset that belongs to the utterance."""
-    tail_s: float = 0.3
-    """Audio behind the last voiced frame that a decode sees."""
-    pause_s: float = 0.2
-    """A pause this long is decoded at once, ahead of the endpoint."""
-    min_step_s: float = 0.5
-    """New audio that makes another partial decode worthwhile."""
-    first_step_s: float = 0.8
-    """Audio of an utterance before its first decode."""
-    context_s: float = 6.0
-    """Final words kept at the front of the window, as forced prefix."""
-    context_gap_s: float = 1.5
-    """Speech that begins within this keeps the words before the pause as context."""
-    cut_step_s: float = 3.0
-    """A cut shortens the window by at least this, or waits: behind a cut the whole window is
-    encoded anew, between two only what is new."""
-    prompt_tokens: int = 48
-    split_s: float = 12.0
-    """An utterance this long is completed at the next sentence end,"""
-    split_hard_s: float = 25.0
-    """and one this long at the next final word."""
-    max_window_s: float = 15.0
-    """A decode sees no more than this; the models take 30 s."""
-    deaf_s: float = 1.5
-    """Voice this long in which no word was heard is looked at again without context."""
-    skip_keep_s: float = 2.0
-    """Of audio that keeps giving no words, what is kept when the window moves on."""
-
-
-@dataclass(slots=True)
-class Utterance:
-    """A run of speech: open while `end_s` is None."""
-
-    number: int
-    start_s: float
-    policy: UtterancePolicy
-    end_s: float | None = None
-    speech_end_s: float | None = None
-    decoded_s: float = -1.0
-    """End of the newest audio that a decode saw."""
-    shown: bool = False
-    """Whether a revision with words was sent."""
-    endpoint: bool = True
-    language: str = "en"
-    """What the newest decode heard."""
-    skipped_s: float = 0.0
-    """Audio before this gave no words, again and again; it is not looked at any more."""
 
 
 class SpeechStream:
@@ -152,16 +81,10 @@ class SpeechStream:
         self._flushes: list[tuple[int, float]] = []
         self._settled_s = resume.start_s
         self._settled_told_s = resume.start_s
-        self._window_s = resume.start_s
-        """Where the live window starts."""
-        self._said: deque[HeardWord] = deque(maxlen=200)
-        """Final words in the window; those before it are in the prompt."""
-        self._prompt: tuple[int, ...] = ()
-        self._memory: object | None = None
-        """What the recogniser keeps of the window as it begins now."""
+        self._window = LiveWindow(resume.start_s, self.parameters)
         self._outcome: list[SpeechEvent] = []
         if resume.context:
-            self._prompt = encode_text(resume.context)[-self.parameters.prompt_tokens :]
+            self._window.prompt = encode_text(resume.context)[-self.parameters.prompt_tokens :]
         if resume.final_words:
             self._resume_utterance(resume)
 
@@ -171,7 +94,7 @@ class SpeechStream:
         utterance.start_s = resume.final_words[0].start_s
         utterance.policy.final.extend(words)
         utterance.shown = True
-        self._remember(words)
+        self._window.remember(words)
         self._endpointer.in_speech = True
 
     # ---- in ---------------------------------------------------------------------------------
@@ -203,9 +126,9 @@ class SpeechStream:
         """Change the options from here on."""
         if options.language != self.options.language:
             self._latch = LanguageLatch(options.language, None)
-            self._forget_text()
+            self._window.forget_text()
         if options.translate != self.options.translate:
-            self._forget_text()
+            self._window.forget_text()
         self._endpointer.endpointing_s = options.endpointing_s
         self.options = options
 
@@ -259,10 +182,10 @@ class SpeechStream:
         return Job(
             stream_id=self.id,
             utterance=current.number,
-            samples=self.audio.slice(self._window_s, end_s),
+            samples=self.audio.slice(self._window.start_s, end_s),
             start_s=self._window_start,
-            prompt=self._prompt,
-            prefix=tuple(token for word in self._said for token in word.tokens),
+            prompt=self._window.prompt,
+            prefix=self._window.prefix,
             draft=current.policy.draft,
             language=self._latch.current,
             detect=self._latch.wants_detection(
@@ -270,20 +193,20 @@ class SpeechStream:
             ),
             translate=self.options.translate,
             final=current.end_s is not None and end_s >= current.end_s - 1e-6,
-            memory=self._memory,
+            memory=self._window.memory,
             detect_from_s=current.start_s,
         )
 
     def apply(self, job: Job, heard: Heard) -> list[SpeechEvent]:
         """Take the answer to `job`; return what it made known."""
         self.in_flight = False
-        self._memory = heard.memory if job.start_s == self._window_start else None
+        self._window.memory = heard.memory if job.start_s == self._window_start else None
         current = self._utterances[0]
         if heard.detected is not None:
             before = self._latch.current
             self._latch.detected(job.utterance, *heard.detected, job.end_s - current.start_s)
             if before is not None and self._latch.current != before:
-                self._forget_text()
+                self._window.forget_text()
                 return self._take()  # decode again, in the new language
         current.decoded_s, current.language = job.end_s, heard.language
         words = self._believable(heard)
@@ -295,7 +218,7 @@ class SpeechStream:
         if not complete:
             count += self._move_on(current, job, count, heard=bool(words))
         else:
-            self._note_said(current, count)
+            self._window.add(current.policy.newest(count))
         self._report(current, count, complete=complete)
         if complete:
             self._complete(current)
@@ -334,15 +257,9 @@ class SpeechStream:
         utterance = Utterance(self._next_number, start_s, policy)
         self._next_number += 1
         if not self._utterances:
-            self._join(start_s)
+            self._window.join(start_s)
         self._utterances.append(utterance)
         return utterance
-
-    def _join(self, start_s: float) -> None:
-        """Let the window of a new utterance begin: with what was said just before, or afresh."""
-        last_s = self._said[-1].word.end_s if self._said else float("-inf")
-        if start_s - last_s > self.parameters.context_gap_s:
-            self._pass(len(self._said), start_s)
 
     def _close_open(self, speech_end_s: float) -> None:
         """The open utterance's speech ended; complete it without a decode if one saw its end."""
@@ -357,14 +274,14 @@ class SpeechStream:
             and not self.in_flight
         ):
             count = utterance.policy.complete_as_shown()
-            self._note_said(utterance, count)
+            self._window.add(utterance.policy.newest(count))
             self._report(utterance, count, complete=True)
             self._complete(utterance)
 
     def _complete(self, utterance: Utterance) -> None:
         self._utterances.popleft()
         if self._utterances:
-            self._join(self._utterances[0].start_s)
+            self._window.join(self._utterances[0].start_s)
         self._settle()
 
     def _split(self, current: Utterance) -> None:
@@ -425,10 +342,10 @@ class SpeechStream:
 
     @property
     def _window_start(self) -> float:
-        return max(self._window_s, self.audio.start_s)
+        return max(self._window.start_s, self.audio.start_s)
 
     def _window_end(self, current: Utterance) -> float:
-        return min(self._heard_end(current), self._window_s + self.parameters.max_window_s)
+        return min(self._heard_end(current), self._window.start_s + self.parameters.max_window_s)
 
     def _heard_end(self, current: Utterance) -> float:
         """End of the speech heard so far, with a little silence."""
@@ -455,43 +372,12 @@ class SpeechStream:
             current.skipped_s = min(edge_s, policy.next_start_s or edge_s)
         else:
             before = count
-        self._note_said(current, count)
+        self._window.add(current.policy.newest(count))
         # With other words before it, speech in another language is often not heard at all.
         deaf = not heard and job.end_s - self._live_from(current) > p.deaf_s
-        if idle or deaf or (full and self._window_s <= job.start_s):
-            self._pass(len(self._said), self._live_from(current))
+        if idle or deaf or (full and self._window.start_s <= job.start_s):
+            self._window.pass_all(self._live_from(current))
         return count - before
-
-    def _note_said(self, current: Utterance, count: int) -> None:
-        """Put the newest `count` final words behind the window's, and cut the window."""
-        final = current.policy.final
-        self._said.extend(final[len(final) - count :])
-        if not self._said:
-            return
-        from_s = self._said[-1].word.end_s - self.parameters.context_s
-        passed = [h for h in self._said if h.word.start_s < from_s]
-        if passed and passed[-1].word.end_s - self._window_s >= self.parameters.cut_step_s:
-            self._pass(len(passed), passed[-1].word.end_s)
-
-    def _pass(self, count: int, to_s: float) -> None:
-        """Move the window's start to `to_s`, and the `count` words before it to the prompt."""
-        self._remember([self._said.popleft() for _ in range(count)])
-        self._start_window(to_s)
-
-    def _forget_text(self) -> None:
-        """What was said in another language is no context: start at what is not final."""
-        edge_s = self._said[-1].word.end_s if self._said else self._window_s
-        self._said.clear()
-        self._prompt = ()
-        self._start_window(edge_s)
-
-    def _start_window(self, at_s: float) -> None:
-        if at_s > self._window_s:
-            self._window_s, self._memory = at_s, None
-
-    def _remember(self, words: Iterable[HeardWord]) -> None:
-        tokens = (token for word in words for token in word.tokens)
-        self._prompt = (*self._prompt, *tokens)[-self.parameters.prompt_tokens :]
 
     def _settle(self) -> None:
         """Trim the audio that is needed no more, and answer flushes that are through."""
@@ -500,10 +386,11 @@ class SpeechStream:
         else:
             quiet_s = self._endpointer.heard_s - self.parameters.preroll_s - 0.2
             self._settled_s = max(self._settled_s, quiet_s)
-            last_s = self._said[-1].word.end_s if self._said else self._window_s
+            said_s = self._window.said_until_s
+            last_s = self._window.start_s if said_s is None else said_s
             if quiet_s - last_s > self.parameters.context_gap_s:
-                self._pass(len(self._said), quiet_s)
-        self.audio.trim(min(self._window_s, self.audio.end_s))
+                self._window.pass_all(quiet_s)
+        self.audio.trim(min(self._window.start_s, self.audio.end_s))
         if self._settled_s - self._settled_told_s >= 1.0:
             self._settled_told_s = self._settled_s
             self._outcome.append(Settled(self._settled_s))

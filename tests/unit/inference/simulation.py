@@ -21,13 +21,9 @@ from mediaserver.captions.events import (
 )
 from mediaserver.captions.ledger import TrackLedger
 from mediaserver.inference.worker.dispatch import choose
+from mediaserver.inference.worker.parameters import Resume, StreamOptions, StreamParameters
 from mediaserver.inference.worker.recogniser import Job
-from mediaserver.inference.worker.stream import (
-    Resume,
-    SpeechStream,
-    StreamOptions,
-    StreamParameters,
-)
+from mediaserver.inference.worker.stream import SpeechStream
 from tests.unit.inference.scripted import Script, ScriptedRecogniser, ScriptedVad
 
 PIECE_S = 0.1

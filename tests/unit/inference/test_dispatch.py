@@ -11,8 +11,9 @@ import pytest
 
 from mediaserver.captions.events import Revision, SpeechEvent
 from mediaserver.inference.worker.dispatch import MAX_FAILURES, Dispatcher, choose
+from mediaserver.inference.worker.parameters import StreamOptions
 from mediaserver.inference.worker.recogniser import Heard, Job
-from mediaserver.inference.worker.stream import SpeechStream, StreamOptions
+from mediaserver.inference.worker.stream import SpeechStream
 from tests.unit.inference.scripted import (
     Script,
     ScriptedRecogniser,

@@ -11,13 +11,9 @@ from hypothesis import strategies as st
 
 from mediaserver.captions.audio import SAMPLE_RATE_HZ
 from mediaserver.captions.events import Flushed, Revision, SpeechBegan
+from mediaserver.inference.worker.parameters import Resume, StreamOptions, StreamParameters
 from mediaserver.inference.worker.recogniser import Heard, Job
-from mediaserver.inference.worker.stream import (
-    Resume,
-    SpeechStream,
-    StreamOptions,
-    StreamParameters,
-)
+from mediaserver.inference.worker.stream import SpeechStream
 from tests.unit.inference.scripted import (
     Script,
     ScriptedRecogniser,
