@@ -102,6 +102,11 @@ class ListenChannels:
         for channel in self._channels:
             self._tell(channel.writer.heard(channel.track.stats.processed_s))
 
+    def note_end(self) -> None:
+        """All audio is transcribed: tell `UtteranceEnd` where it ends with enough silence."""
+        for channel in self._channels:
+            self._tell(channel.writer.heard(self.duration_s))
+
     def finalize(self, index: int | None) -> Coroutine[None, None, None]:
         """Return what makes all audio so far final, on a channel or on all; each answers once.
 

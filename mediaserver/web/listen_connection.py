@@ -317,6 +317,8 @@ class ListenConnection:
             ending = _failure(
                 WSCloseCode.INTERNAL_ERROR, "NET-0000", "the last words could not be transcribed"
             )
+        if ending.error is None:
+            self._channels.note_end()
         self._tell(ending.error if ending.error is not None else self._last_words())
         self._outbox.close()
         await asyncio.wait([writing], timeout=self._limits.send_s)
