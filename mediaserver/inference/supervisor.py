@@ -19,7 +19,8 @@ log = get_logger(__name__)
 RESTART_MIN_S = 0.2
 RESTART_MAX_S = 10.0
 STABLE_AFTER_S = 30.0
-TERMINATE_S = 2.0
+TERMINATE_S = 0.4
+"""From TERM to KILL at the end: no stream is left by then, so a worker has nothing to finish."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,9 +82,11 @@ class Sessions:
         """Take no more sessions and end all, with their pending finals, within `timeout_s`."""
         self.draining = True
         sessions = list(self._sessions.values())
-        if sessions:
-            closing = [session.close("ended", timeout_s) for session in sessions]
-            await asyncio.gather(*closing, return_exceptions=True)
+        # All tracks first: who only listens hears the last words of the others.
+        ending = [session.end_tracks("ended", timeout_s) for session in sessions]
+        await asyncio.gather(*ending, return_exceptions=True)
+        closing = [session.close("ended", timeout_s) for session in sessions]
+        await asyncio.gather(*closing, return_exceptions=True)
 
     def _closed(self, session: Session, reason: str) -> None:
         if self._sessions.pop(session.id, None) is None:

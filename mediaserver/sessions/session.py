@@ -63,6 +63,7 @@ class Session:
         self._figures = figures
         self._on_closed = on_closed
         self._tracks: dict[str, CaptionTrack] = {}
+        self._muted = False
         self._closing = False
 
     @property
@@ -72,7 +73,7 @@ class Session:
 
     def open_track(self, options: CaptionOptions, listener: Listener | None = None) -> CaptionTrack:
         """Begin to caption a track. Raises Overloaded or Conflict."""
-        if self._closing:
+        if self._muted:
             raise Conflict("the session is over; open another")
         if len(self._tracks) >= MAX_TRACKS:
             raise Overloaded(f"a session has at most {MAX_TRACKS} tracks at once")
@@ -97,19 +98,23 @@ class Session:
         log.info("track.opened", session_id=self.id, track_id=track_id, kind=self.kind)
         return track
 
+    async def end_tracks(self, reason: str, timeout_s: float) -> None:
+        """End all tracks, with their pending finals; no others begin."""
+        self._muted = True
+        await asyncio.gather(*(track.end(reason, timeout_s) for track in self.tracks))
+
     async def close(self, reason: str = "ended", timeout_s: float = 60.0) -> None:
         """End all tracks, with their pending finals, and leave.
 
         Idempotent; of several callers the least patient one decides how long it may take.
         """
-        ending = [track.end(reason, timeout_s) for track in self.tracks]
         if self._closing:
-            await asyncio.gather(*ending)
+            await self.end_tracks(reason, timeout_s)
             await self.ended.wait()
             return
         self._closing = True
         try:
-            await asyncio.gather(*ending)
+            await self.end_tracks(reason, timeout_s)
         finally:
             self.transcript.close()
             self.ended.set()

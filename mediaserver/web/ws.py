@@ -48,6 +48,8 @@ class MemberConnection:
         self._ice_servers = app[keys.ICE_SERVERS]
         self._outbox: Outbox[str] = Outbox(OUTBOX_CAPACITY)
         self._audio: AudioPublisher | None = None
+        self._stopping: set[asyncio.Task[None]] = set()
+        """Audio that was stopped and whose finals are pending."""
         self._peer: PeerPublisher | None = None
         self._early_candidates: list[m.Candidate] = []
         self._closing: tuple[int, str] | None = None
@@ -188,7 +190,7 @@ class MemberConnection:
             case m.AudioStart():
                 await self._audio_start(message)
             case m.AudioStop():
-                await self._audio_stop()
+                self._audio_stop()
             case m.Configure(options=options):
                 if self._peer is not None:
                     self._peer.configure(options)
@@ -226,8 +228,7 @@ class MemberConnection:
         await self._peer.add_candidate(message.candidate, message.sdp_mid, message.sdp_mline_index)
 
     async def _audio_start(self, message: m.AudioStart) -> None:
-        if self._audio is not None:
-            await self._audio.close("ended")
+        self._stop_audio("ended")
         self._audio = AudioPublisher(self.session, message, self._decoders)
         self._tell(m.AudioStarted(track_id=self._audio.track.id))
 
@@ -238,15 +239,21 @@ class MemberConnection:
             await self._audio.feed(data)
         except MediaServerError as error:
             if not error.retryable:
-                audio, self._audio = self._audio, None
-                await audio.close("failed")
+                self._stop_audio("failed")
             raise
 
-    async def _audio_stop(self) -> None:
-        audio, self._audio = self._audio, None
-        if audio is None:
+    def _audio_stop(self) -> None:
+        if self._audio is None:
             raise BadInput("`audio.stop` without `audio.start`")
-        self._scope.spawn("audio-stop", audio.close("ended"))
+        self._stop_audio("ended")
+
+    def _stop_audio(self, reason: str) -> None:
+        """End the audio, if any. Its finals may take a while; the member is served meanwhile."""
+        audio, self._audio = self._audio, None
+        if audio is not None:
+            task = self._scope.spawn("audio-stop", audio.close(reason))
+            self._stopping.add(task)
+            task.add_done_callback(self._stopping.discard)
 
     async def _finalize(self) -> None:
         tracks = self.session.tracks
@@ -326,8 +333,9 @@ class MemberConnection:
         try:
             if self._peer is not None:
                 await self._peer.stop_audio()
-            if self._audio is not None:
-                await self._audio.close(reason)
+            self._stop_audio(reason)
+            if self._stopping:
+                await asyncio.wait(self._stopping, timeout=CLOSE_TIMEOUT_S)
             await self.session.close(reason, CLOSE_TIMEOUT_S)
             if not lost and not self._socket.closed:
                 self._outbox.close()

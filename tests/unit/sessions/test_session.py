@@ -279,6 +279,16 @@ async def test_a_stop_ends_all_sessions_with_their_finals_and_takes_no_more(hous
         house.sessions.open(kind="ws", room="r", name="")
 
 
+async def test_a_stop_lets_those_who_only_listen_hear_the_last_words(house: House) -> None:
+    seat = Seat()
+    house.sessions.open(kind="ws", room="r", name="Bob", deliver=seat.deliver)
+    script = random_script(30, 8.0)
+    speak(house, house.sessions.open(kind="ws", room="r", name="Ann"), script)
+    await house.sessions.aclose(5.0)
+    assert " ".join(c.text for c in seat.captions if c.final) == " ".join(script.texts)
+    assert isinstance(seat.messages[-1], TrackEnded)
+
+
 async def test_many_sessions_opened_and_closed_leave_nothing_behind(house: House) -> None:
     tasks = len(asyncio.all_tasks())
     left: list[weakref.ref[Session]] = []

@@ -1,0 +1,215 @@
+"""What members are told when captions pause, are full, or fall behind: on scripted workers."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import WSServerHandshakeError, web
+from aiohttp.test_utils import TestClient
+from pytest_aiohttp.plugin import AiohttpClient
+
+from mediaserver.captions.audio import to_s16
+from mediaserver.rooms.room import Rooms
+from mediaserver.rtc.audio import DecoderPool
+from mediaserver.rtc.peer import Peers, RtcConfig
+from mediaserver.sessions.registry import Sessions
+from mediaserver.sessions.transcripts import TranscriptStore
+from mediaserver.settings import Settings
+from mediaserver.web import keys, ws
+from mediaserver.web.application import new_application
+from mediaserver.web.routing import mount
+from tests.integration.ws_member import Member
+from tests.unit.inference.scripted import Script, random_script
+from tests.unit.sessions.scripted_worker import Stage
+
+Client = TestClient[web.Request, web.Application]
+Open = Callable[..., Awaitable[Client]]
+ENGLISH = {"language": "en"}
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[Stage]:
+    stage = Stage()
+    yield stage
+    await stage.aclose()
+
+
+@pytest.fixture
+async def serve(stage: Stage, aiohttp_client: AiohttpClient, tmp_path: Path) -> AsyncIterator[Open]:
+    """A server with the parts that ``/ws`` needs."""
+    stores: list[TranscriptStore] = []
+    pools: list[DecoderPool] = []
+
+    async def start(max_sessions: int = 100) -> Client:
+        settings = Settings(data_dir=tmp_path)
+        app = new_application(settings)
+        store = TranscriptStore(tmp_path / "transcripts", settings, stage.clock)
+        app[keys.CLOCK], app[keys.FIGURES] = stage.clock, stage.figures
+        app[keys.DECODERS], app[keys.ICE_SERVERS] = DecoderPool(), ()
+        app[keys.PEERS] = Peers(RtcConfig(include_loopback=True))
+        sessions = Sessions(
+            stage.client, Rooms(), store, stage.clock, stage.figures, max_sessions=max_sessions
+        )
+        app[keys.SESSIONS] = sessions
+        stores.append(store)
+        pools.append(app[keys.DECODERS])
+
+        async def drain(_: web.Application) -> None:
+            await sessions.aclose(1.0)
+
+        app.on_shutdown.append(drain)
+        mount(app, [ws.routes()])
+        return await aiohttp_client(app)
+
+    yield start
+    for store in stores:
+        await store.aclose()
+    for pool in pools:
+        pool.close()
+
+
+@asynccontextmanager
+async def join(client: Client, room: str = "room") -> AsyncIterator[Member]:
+    member = Member(await client.ws_connect(f"/ws?room={room}"))
+    try:
+        await member.wait_for("welcome")
+        yield member
+    finally:
+        await member.connection.close()
+        await member.wait_closed()
+
+
+async def publish(stage: Stage, member: Member, script: Script) -> str:
+    """Start audio that says what the script says."""
+    seen = len(member.told("audio.started"))
+    await member.send("audio.start", options=ENGLISH)
+    async with asyncio.timeout(5.0):
+        while len(member.told("audio.started")) == seen:
+            await asyncio.sleep(0.005)
+    track = str(member.told("audio.started")[-1]["track_id"])
+    stage.recogniser.add(track, script)
+    await member.say(to_s16(script.audio()))
+    return track
+
+
+async def test_members_are_told_when_captions_pause_and_get_every_word_afterwards(
+    stage: Stage, serve: Open
+) -> None:
+    await stage.start()
+    client, script = await serve(), random_script(1, 10.0)
+    async with join(client) as ann, join(client) as bob:
+        await publish(stage, ann, Script(script.words, 10.0))
+        await stage.workers[0].kill()
+        for member in (ann, bob):
+            await member.wait_for("status", lambda m: m["captions"] == "paused")
+        await stage.workers[0].start()
+        for member in (ann, bob):
+            await member.wait_for("status", lambda m: m["captions"] == "live")
+        await ann.leave()
+        await bob.wait_for("track.ended")
+        for member in (ann, bob):
+            assert member.final_text() == " ".join(script.texts)
+            member.check_captions()
+
+
+async def test_a_member_is_heard_while_its_last_audio_waits_for_a_worker(
+    stage: Stage, serve: Open
+) -> None:
+    """Starting anew ends the audio before, whose finals take their time; pings do not wait."""
+    await stage.start([])
+    client = await serve()
+    async with join(client) as member:
+        first = await publish(stage, member, random_script(2, 3.0))
+        sent = time.monotonic()
+        await member.send("audio.start", options=ENGLISH)
+        await member.send("ping", id="p")
+        await member.wait_for("pong", timeout_s=2.0)
+        assert time.monotonic() - sent < 1.0
+        async with asyncio.timeout(2.0):
+            while len(member.told("audio.started")) < 2:
+                await asyncio.sleep(0.01)
+        second = member.told("audio.started")[-1]["track_id"]
+        script = random_script(3, 3.0)
+        stage.recogniser.add(second, script)
+        await member.say(to_s16(script.audio()))
+        await stage.workers[0].start()
+        await member.leave()
+        assert member.final_text(first) == " ".join(random_script(2, 3.0).texts)
+        assert member.final_text(second) == " ".join(script.texts)
+
+
+async def test_a_full_worker_refuses_new_audio_with_a_hint_and_the_session_stays(
+    stage: Stage, serve: Open
+) -> None:
+    await stage.start()
+    client = await serve()
+    dispatcher = stage.workers[0].dispatcher
+    assert dispatcher is not None
+    async with join(client) as ann, join(client) as bob:
+        script = random_script(4, 5.0)
+        await publish(stage, ann, script)
+        dispatcher.admission.job_s = 60.0  # this machine is far too slow
+        async with asyncio.timeout(5.0):
+            while stage.client.workers[0].room > 0:
+                await asyncio.sleep(0.02)
+        await bob.send("audio.start", options=ENGLISH)
+        problem = (await bob.wait_for("error"))["problem"]
+        assert (problem["status"], problem["code"]) == (503, "caption_capacity")
+        assert problem["retryable"]
+        assert problem["retry_after_s"] >= 1.0
+        await ann.leave()
+        await bob.wait_for("track.ended")
+        assert bob.final_text() == " ".join(script.texts)  # who spoke already goes on
+
+
+async def test_audio_beyond_what_is_kept_is_refused_and_the_rest_is_not_lost(
+    stage: Stage, serve: Open
+) -> None:
+    await stage.start([])
+    client = await serve()
+    async with join(client) as member:
+        script = random_script(5, 130.0)
+        await publish(stage, member, script)
+        problem = (await member.wait_for("error"))["problem"]
+        assert problem["code"] == "audio_backlog"
+        assert problem["retryable"]
+        await stage.workers[0].start()
+        await member.leave(timeout_s=30.0)
+        said = member.final_text().split()
+        assert said[:-1] == script.texts[: len(said) - 1]
+        assert len(said) > 0.8 * len(script.texts)
+
+
+async def test_a_full_server_answers_503_with_a_hint(stage: Stage, serve: Open) -> None:
+    await stage.start()
+    client = await serve(max_sessions=1)
+    async with join(client):
+        with pytest.raises(WSServerHandshakeError) as refused:
+            await client.ws_connect("/ws?room=other")
+        assert refused.value.status == 503
+        assert refused.value.headers is not None
+        assert int(refused.value.headers["Retry-After"]) >= 1
+    async with asyncio.timeout(5.0):
+        while len(client.server.app[keys.SESSIONS]):  # type: ignore[attr-defined] # a server has one
+            await asyncio.sleep(0.01)
+    async with join(client, "other"):
+        pass
+
+
+async def test_a_member_that_leaves_while_no_worker_is_there_is_not_kept_for_ever(
+    stage: Stage, serve: Open
+) -> None:
+    await stage.start([])
+    client = await serve()
+    async with join(client) as bob:
+        async with join(client) as ann:
+            await publish(stage, ann, random_script(6, 3.0))
+            await ann.connection.close()
+        await asyncio.sleep(0.3)
+        await stage.workers[0].start()
+        ended = await bob.wait_for("track.ended")
+        assert ended["reason"] == "left"
+        assert bob.final_text() == " ".join(random_script(6, 3.0).texts)
