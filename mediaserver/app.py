@@ -98,7 +98,7 @@ async def _run_parts(
         )
         urls = supervisor.urls
         supervisor.start()
-        client.on_dead = supervisor.replace
+        client.on_hung = supervisor.replace
     for url in urls:
         client.add(url)
     app[keys.TRANSCRIPTS].start()

@@ -131,8 +131,8 @@ class SpeechClient:
         self._changed = asyncio.Condition()
         self.lost = 0
         """Workers that died under calls, since the start."""
-        self.on_dead: Callable[[str], None] | None = None
-        """Called with the URL of a worker that stopped answering."""
+        self.on_hung: Callable[[str], None] | None = None
+        """Called with the URL of a worker that takes calls and does not answer."""
 
     @property
     def workers(self) -> tuple[Worker, ...]:
@@ -237,8 +237,9 @@ class SpeechClient:
         worker.status = None
         for call in list(worker.calls):
             call.cancel()
-        if self.on_dead is not None:
-            self.on_dead(worker.url)
+        gone = worker.answered_at == float("-inf")  # there may be a new process already
+        if not gone and self.on_hung is not None:
+            self.on_hung(worker.url)
 
 
 def _load(worker: Worker) -> tuple[bool, float]:

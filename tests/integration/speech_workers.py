@@ -118,7 +118,7 @@ class Workers(Tracks):
 
     def __init__(self, model: Path, data_dir: Path, count: int = 1, threads: int = 0) -> None:
         super().__init__()
-        self.deaths: list[tuple[float, str]] = []
+        self.hangs: list[tuple[float, str]] = []
         self.restarts = 0
         self._supervisor = Supervisor(
             LocalWorkerConfig(
@@ -139,7 +139,7 @@ class Workers(Tracks):
 
     async def start(self) -> None:
         self._supervisor.start()
-        self.client.on_dead = self._dead
+        self.client.on_hung = self._hung
         await self.connect(*self._supervisor.urls)
 
     async def aclose(self) -> None:
@@ -159,8 +159,8 @@ class Workers(Tracks):
     def _restarted(self) -> None:
         self.restarts += 1
 
-    def _dead(self, url: str) -> None:
-        self.deaths.append((time.monotonic(), url))
+    def _hung(self, url: str) -> None:
+        self.hangs.append((time.monotonic(), url))
         self._supervisor.replace(url)
 
 

@@ -89,8 +89,8 @@ async def test_a_hung_worker_is_noticed_and_replaced(
     stopped = one_worker.send(signal.SIGSTOP)
     for track, clip in zip(tracks, clips, strict=True):
         push(track, clip.samples, half)
-    await until(lambda: bool(one_worker.deaths))
-    assert one_worker.deaths[0][0] - stopped < 5.0
+    await until(lambda: bool(one_worker.hangs))
+    assert one_worker.hangs[0][0] - stopped < 5.0
     await asyncio.gather(*(track.end() for track in tracks))
     for clip, heard in zip(clips, heards, strict=True):
         check(clip, heard)
@@ -119,7 +119,7 @@ async def test_of_two_workers_one_is_killed(two_workers: Workers, speech_clip: L
 
 async def test_of_two_remote_workers_one_hangs(two_workers: Workers, speech_clip: Load) -> None:
     """Nobody kills it, and its sockets are full: its tracks go on with the other one."""
-    two_workers.client.on_dead = None
+    two_workers.client.on_hung = None
     clip, heard = speech_clip("jfk"), Heard()
     track = two_workers.open(heard)
     half = await speak_until_shown([(track, clip.samples, heard)])

@@ -75,8 +75,8 @@ async def test_calls_go_to_the_worker_with_the_fewest(stage: Stage, until: Until
 async def test_a_killed_worker_ends_its_calls_and_is_not_asked_again(
     stage: Stage, until: Until
 ) -> None:
-    dead: list[str] = []
-    stage.client.on_dead = dead.append
+    hung: list[str] = []
+    stage.client.on_hung = hung.append
     await stage.start()
     await until(lambda: all(w.status is not None for w in stage.client.workers))
     calls = [await stage.client.open(CONFIG) for _ in range(2)]
@@ -85,8 +85,8 @@ async def test_a_killed_worker_ends_its_calls_and_is_not_asked_again(
     with pytest.raises(WorkerLost):
         async with asyncio.timeout(2.0):
             await drain(lost)
-    await until(lambda: dead == [stage.workers[0].url])
-    assert stage.client.lost == 1
+    await until(lambda: stage.client.lost == 1)
+    assert hung == []  # it is gone: what runs at its address by now is another one
     for call in calls:
         call.cancel()
     for _ in range(3):
@@ -159,7 +159,7 @@ async def test_a_hung_worker_is_noticed_within_five_seconds() -> None:
     await server.start()
     client = SpeechClient()
     noticed = asyncio.Event()
-    client.on_dead = lambda url: noticed.set()
+    client.on_hung = lambda url: noticed.set()
     client.add(place.url)
     assert await client.wait_ready(2.0)
     started = asyncio.get_running_loop().time()
