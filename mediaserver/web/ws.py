@@ -92,7 +92,9 @@ class MemberConnection:
             except ChannelClosed:
                 return
             try:
-                await asyncio.wait_for(self._socket.send_str(text), SEND_TIMEOUT_S)
+                # not wait_for: up to Python 3.11 that swallows a cancellation now and then
+                async with asyncio.timeout(SEND_TIMEOUT_S):
+                    await self._socket.send_str(text)
             except TimeoutError:
                 self._end(WSCloseCode.TRY_AGAIN_LATER, "messages are not read")
                 return

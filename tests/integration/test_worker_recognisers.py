@@ -63,8 +63,7 @@ def test_words_come_with_times_within_the_window(recogniser: Recogniser, speech_
 
 
 def test_a_batch_says_what_each_would_say_alone(recogniser: Recogniser, speech_clip: Load) -> None:
-    names = ("lj001-0005", "lj001-0012", "lj001-0001")
-    clips = [speech_clip(name) for name in names]
+    clips = [speech_clip(name) for name in ("lj001-0005", "lj001-0012")]
     batch = recogniser.recognise([job(clip.samples) for clip in clips])
     for clip, heard in zip(clips, batch, strict=True):
         (alone,) = recogniser.recognise([job(clip.samples)])
@@ -101,7 +100,7 @@ def test_speech_is_translated_to_english(recogniser: Recogniser, speech_clip: Lo
     assert "Academy" in text(heard)
 
 
-@pytest.mark.parametrize("seconds", [0.0, 0.02, 0.3, 2.0])
+@pytest.mark.parametrize("seconds", [0.0, 0.3, 2.0])
 def test_a_window_of_silence_gives_no_word_that_is_believed(
     recogniser: Recogniser, seconds: float
 ) -> None:
