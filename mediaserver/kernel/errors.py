@@ -9,6 +9,7 @@
     ├── Forbidden           403
     ├── NotFound            404
     ├── Conflict            409
+    ├── Gone                410  it was there, and is over
     ├── PreconditionFailed  412
     ├── PreconditionRequired 428
     ├── Overloaded          503  retryable: no capacity now
@@ -86,6 +87,12 @@ class Conflict(MediaServerError):
     """It contradicts the present state."""
 
     code, title, status, ws_close_code = "conflict", "Conflict", 409, 4409
+
+
+class Gone(MediaServerError):
+    """It was there, and is over for good."""
+
+    code, title, status, ws_close_code = "gone", "Gone", 410, 4410
 
 
 class PreconditionFailed(MediaServerError):

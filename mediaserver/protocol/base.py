@@ -1,6 +1,6 @@
 """The base of all wire models: frozen, closed to unknown fields where clients write them."""
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 
 class Wire(BaseModel):
@@ -9,6 +9,13 @@ class Wire(BaseModel):
     model_config = ConfigDict(
         frozen=True, use_attribute_docstrings=True, json_schema_serialization_defaults_required=True
     )
+    _text: str | None = PrivateAttr(None)
+
+    def wire_text(self) -> str:
+        """Return the message as JSON; written once, however many are sent it."""
+        if self._text is None:
+            self._text = self.model_dump_json()
+        return self._text
 
 
 class Inbound(BaseModel):

@@ -111,6 +111,8 @@ def _type(schema: object) -> str:
             return " | ".join(json.dumps(value) for value in values)
         case {"anyOf": options}:
             return " | ".join(_type(option) for option in _schemas(options))
+        case {"type": "object", "additionalProperties": values} if values not in (True, False):
+            return f"Readonly<Record<string, {_type(values)}>>"
         case {"type": "null"}:
             return "null"
         case {"type": "array", "items": items}:

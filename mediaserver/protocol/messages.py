@@ -9,17 +9,25 @@ seconds of media time (from the first sample of that track) unless a name says o
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+from pydantic_core import from_json
 
 from mediaserver.kernel.errors import BadInput, TooLarge
 from mediaserver.protocol.base import Inbound, Wire
+from mediaserver.protocol.chat import Chat as Chat
+from mediaserver.protocol.chat import ChatSend as ChatSend
 from mediaserver.protocol.languages import LANGUAGES
 from mediaserver.protocol.problems import ErrorMessage
+from mediaserver.protocol.room_commands import RoomClientMessage
+from mediaserver.protocol.room_events import RoomServerMessage
+from mediaserver.protocol.rooms import MAX_CHAT_CHARACTERS as MAX_CHAT_CHARACTERS
+from mediaserver.protocol.rooms import MAX_NAME_CHARACTERS as MAX_NAME_CHARACTERS
+from mediaserver.protocol.rooms import Grants, RoomRole
+from mediaserver.protocol.rooms import RoomName as RoomName
 
-MAX_CLIENT_MESSAGE_BYTES = 256 * 1024
-"""A text message over this closes the connection with 1009; audio has its own limit."""
+MAX_CLIENT_MESSAGE_BYTES = 64 * 1024
+"""A text message over this closes the connection with 1009; offers and audio have their own."""
+MAX_OFFER_MESSAGE_BYTES = 256 * 1024
 MAX_AUDIO_MESSAGE_BYTES = 1024 * 1024
-MAX_CHAT_CHARACTERS = 2000
-MAX_NAME_CHARACTERS = 80
 
 
 def _known_language(code: str) -> str:
@@ -33,7 +41,6 @@ Task = Literal["transcribe", "translate"]
 Encoding = Literal["linear16", "mulaw", "opus", "container"]
 """`opus` is one raw Opus packet a message; `container` is any file format PyAV reads (Ogg, WebM,
 WAV, MP3, FLAC, …), cut anywhere."""
-RoomName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$"), AfterValidator(_known_language)]
 """ISO 639-1 (a few: 639-3) code of a language that Whisper knows."""
 
@@ -101,15 +108,6 @@ class Finalize(Inbound):
     type: Literal["finalize"]
 
 
-class ChatSend(Inbound):
-    """Say something to the room."""
-
-    type: Literal["chat.send"]
-    text: Annotated[str, Field(min_length=1, max_length=MAX_CHAT_CHARACTERS)]
-    id: Annotated[str, Field(max_length=64)] | None = None
-    """The client's own id, returned in `chat` so that it can tell its own message."""
-
-
 class Ping(Inbound):
     """Liveness and round-trip time; answered by `pong` with the same `id`."""
 
@@ -124,7 +122,16 @@ class Leave(Inbound):
 
 
 ClientMessage = Annotated[
-    Offer | Candidate | AudioStart | AudioStop | Configure | Finalize | ChatSend | Ping | Leave,
+    Offer
+    | Candidate
+    | AudioStart
+    | AudioStop
+    | Configure
+    | Finalize
+    | ChatSend
+    | Ping
+    | Leave
+    | RoomClientMessage,
     Field(discriminator="type"),
 ]
 _client_message: TypeAdapter[ClientMessage] = TypeAdapter(ClientMessage)
@@ -150,8 +157,9 @@ class Caption(Wire):
     """The whole utterance as known now. Replaces an earlier caption of the same `caption_id`."""
 
     type: Literal["caption"] = "caption"
-    seq: int
-    """Rising within the room."""
+    seq: int | None
+    """Rising within the room; null while the caption is of the moment, and where it is told at once
+    by the instance that the speaker is connected to."""
     track_id: str
     caption_id: str
     """One an utterance."""
@@ -196,6 +204,16 @@ class Welcome(Wire):
     room: str
     member_id: str
     name: str
+    role: RoomRole
+    grants: Grants
+    log_id: str
+    """Names the room's log, in which `seq` counts."""
+    seq: int
+    """What follows happened after this event."""
+    resume_secret: str
+    """Proves that a connection with `resume` is this member's; for nobody else."""
+    expires_at: float | None = None
+    """When the credentials expire, Unix seconds: send `auth` before, or be closed with 4401."""
     ice_servers: tuple[IceServer, ...] = ()
     ping_interval_s: float = 2.0
     """Send `ping` this often; a member silent for 5 s is taken for gone."""
@@ -219,6 +237,8 @@ class TrackStarted(Wire):
     """A member of the room began to publish."""
 
     type: Literal["track.started"] = "track.started"
+    seq: int | None = None
+    """As of captions."""
     track_id: str
     member_id: str
     speaker: str
@@ -228,6 +248,8 @@ class TrackEnded(Wire):
     """A track ended; all its finals have been sent."""
 
     type: Literal["track.ended"] = "track.ended"
+    seq: int | None = None
+    """As of captions."""
     track_id: str
     reason: str = "ended"
     """`ended`, `left`, `lost` (connection), `failed` (an `error` came before)."""
@@ -238,20 +260,6 @@ class Finalized(Wire):
 
     type: Literal["finalized"] = "finalized"
     track_id: str | None = None
-
-
-class Chat(Wire):
-    """Somebody said something. Show `name` and `text` as text, never as markup."""
-
-    type: Literal["chat"] = "chat"
-    seq: int
-    id: str
-    client_id: str | None = None
-    member_id: str
-    name: str
-    text: str
-    sent_at: float
-    """Unix seconds."""
 
 
 class Metrics(Wire):
@@ -307,6 +315,7 @@ ServerMessage = Annotated[
     | Metrics
     | Pong
     | Status
+    | RoomServerMessage
     | ErrorMessage,
     Field(discriminator="type"),
 ]
@@ -314,8 +323,11 @@ ServerMessage = Annotated[
 
 def parse_client_message(text: str | bytes) -> ClientMessage:
     """Turn a text message into its type. Raises BadInput or TooLarge, with what is wrong."""
-    if len(text) > MAX_CLIENT_MESSAGE_BYTES:
-        raise TooLarge(f"a message of {len(text)} bytes; the limit is {MAX_CLIENT_MESSAGE_BYTES}")
+    size = len(text)
+    if size > MAX_OFFER_MESSAGE_BYTES:
+        raise TooLarge(f"a message of {size} bytes; the limit is {MAX_CLIENT_MESSAGE_BYTES}")
+    if size > MAX_CLIENT_MESSAGE_BYTES:
+        _only_offers(text)
     try:
         return _client_message.validate_json(text)
     except ValidationError as error:
@@ -328,3 +340,15 @@ def parse_client_message(text: str | bytes) -> ClientMessage:
         ) from None
     except ValueError:  # lone surrogates and the like
         raise BadInput("the message is not valid UTF-8 JSON", code="bad_message") from None
+
+
+def _only_offers(text: str | bytes) -> None:
+    try:
+        kind = from_json(text)["type"]
+    except (ValueError, TypeError, KeyError):
+        kind = None
+    if kind != "offer":
+        raise TooLarge(
+            f"a message of {len(text)} bytes; the limit is {MAX_CLIENT_MESSAGE_BYTES}, and "
+            f"{MAX_OFFER_MESSAGE_BYTES} for an offer"
+        )

@@ -10,7 +10,6 @@ from pydantic import AnyHttpUrl, Field, model_validator
 from mediaserver.protocol.base import Inbound
 from mediaserver.protocol.rooms import (
     MAX_CHAT_CHARACTERS,
-    MAX_MENTIONS,
     MAX_NAME_CHARACTERS,
     MAX_QUEUE_ITEMS,
     CaptionLanguage,
@@ -26,14 +25,6 @@ class Command(Inbound):
     """A client message that is answered by `ack` (or `error`) with the same `id`, if it has one."""
 
     id: Id | None = None
-
-
-class ChatReply(Command):
-    """Fields of `chat.send` that are new with rooms; see `messages.ChatSend`."""
-
-    reply_to: Id | None = None
-    mentions: Annotated[tuple[Id, ...], Field(max_length=MAX_MENTIONS)] = ()
-    """Member ids."""
 
 
 class ChatEdit(Command):

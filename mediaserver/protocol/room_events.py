@@ -25,6 +25,8 @@ class RoomSnapshot(Wire):
 
     type: Literal["room.snapshot"] = "room.snapshot"
     seq: int
+    log_id: str
+    """The log that `seq` counts in; a new one where the old one was lost."""
     room: RoomInfo
     members: tuple[MemberInfo, ...]
     queue: tuple[QueueItem, ...]
@@ -54,6 +56,16 @@ class RoomClosed(Wire):
     type: Literal["room.closed"] = "room.closed"
     seq: int
     reason: str
+
+
+class RoomStatus(Wire):
+    """Whether the room is connected to the other instances."""
+
+    type: Literal["room.status"] = "room.status"
+    state: Literal["live", "away"]
+    """`away`: Redis is not there. Captions go on among the members of this instance; chat,
+    playback and joining wait."""
+    detail: str = ""
 
 
 class MemberJoined(Wire):
@@ -122,7 +134,7 @@ class ChatReacted(Wire):
 class SomebodyTyping(Wire):
     """Somebody is writing, or stopped."""
 
-    type: Literal["typing"] = "typing"
+    type: Literal["member.typing"] = "member.typing"
     member_id: str
     typing: bool
 
@@ -179,6 +191,7 @@ RoomServerMessage = (
     | RoomResumed
     | RoomUpdated
     | RoomClosed
+    | RoomStatus
     | MemberJoined
     | MemberUpdated
     | MemberLeft

@@ -9,7 +9,7 @@ _DIGITS = 3
 def caption_of(
     revision: Revision,
     *,
-    seq: int,
+    seq: int | None,
     track_id: str,
     member_id: str,
     speaker: str,

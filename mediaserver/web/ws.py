@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Hashable
-from typing import assert_never
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 from pydantic import TypeAdapter, ValidationError
@@ -13,6 +12,7 @@ from mediaserver.kernel.logging import bind, get_logger
 from mediaserver.kernel.tasks import TaskScope
 from mediaserver.protocol import messages as m
 from mediaserver.protocol.problems import ErrorMessage, problem_of
+from mediaserver.protocol.rooms import Grants
 from mediaserver.sessions.publishing import AudioPublisher, PeerPublisher
 from mediaserver.sessions.session import Session
 from mediaserver.web import keys
@@ -153,6 +153,11 @@ class MemberConnection:
             room=self.session.room.name,
             member_id=self.session.member_id,
             name=self.session.name,
+            role="member",
+            grants=Grants(room_join=True, can_publish=True, can_subscribe=True, can_chat=True),
+            log_id="",
+            seq=0,
+            resume_secret="",
             ice_servers=self._ice_servers,
             ping_interval_s=PING_INTERVAL_S,
         )
@@ -204,8 +209,8 @@ class MemberConnection:
                 self._chat(message)
             case m.Leave():
                 return False
-            case never:
-                assert_never(never)
+            case _:
+                raise BadInput(f"`{message.type}` is not served by this version yet")
         return True
 
     async def _offer(self, message: m.Offer) -> None:

@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from mediaserver.kernel import errors
-from mediaserver.protocol import deepgram, messages, problems
+from mediaserver.protocol import chat, deepgram, messages, problems, room_commands, rooms
 from mediaserver.protocol.deepgram_query import ListenQuery
 from mediaserver.rooms import room
 from mediaserver.rtc.sdp import MAX_SDP_BYTES
@@ -72,6 +72,21 @@ def test_fields_that_have_to_be_there_are_marked(name: str) -> None:
         ("Word", messages.WordMessage),
         ("IceServer", messages.IceServer),
         ("Problem", problems.Problem),
+        ("Grants", rooms.Grants),
+        ("RoomSettings", rooms.RoomSettings),
+        ("RoomInfo", rooms.RoomInfo),
+        ("MemberInfo", rooms.MemberInfo),
+        ("QueueItem", rooms.QueueItem),
+        ("QueueItemNew", room_commands.QueueItemNew),
+        ("PlaybackState", rooms.PlaybackState),
+        ("PlaybackBase", room_commands.PlaybackBase),
+        ("RoomChange", rooms.RoomChange),
+        ("RoomCreate", rooms.RoomCreate),
+        ("InvitationCreate", rooms.InvitationCreate),
+        ("Invitation", rooms.Invitation),
+        ("JoinRequest", rooms.JoinRequest),
+        ("JoinTicket", rooms.JoinTicket),
+        ("ChatPage", chat.ChatPage),
     ],
 )
 def test_every_field_of_an_object_is_documented(heading: str, model: type[BaseModel]) -> None:
@@ -90,7 +105,9 @@ def test_every_close_code_is_documented() -> None:
 def test_limits_are_those_of_the_code() -> None:
     text = section("Limits")
     for limit in (
-        f"a text message | {messages.MAX_CLIENT_MESSAGE_BYTES} bytes",
+        f"a text message | {messages.MAX_CLIENT_MESSAGE_BYTES} bytes; "
+        f"an `offer` {messages.MAX_OFFER_MESSAGE_BYTES} bytes",
+        f"items of a queue | {rooms.MAX_QUEUE_ITEMS} ",
         f"a binary message | {messages.MAX_AUDIO_MESSAGE_BYTES} bytes",
         f"an SDP offer | {MAX_SDP_BYTES} bytes",
         f"unread | {ws.OUTBOX_CAPACITY}, partials",
