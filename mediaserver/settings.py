@@ -1,9 +1,11 @@
 """Settings: environment variables ``MEDIASERVER_*``, nothing else. docs/operations.md has all."""
 
+import ipaddress
 import os
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -31,6 +33,24 @@ class Settings(BaseSettings):
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     """Further host names under which browsers reach the server, comma-separated: a reverse
     proxy's public name, or the name of a site whose pages use it."""
+    access: Literal["open", "guarded"] | None = None
+    """`open`: whoever reaches the server may do what a member may; `guarded`: everybody needs
+    credentials. Unset: open on loopback without a static key, else guarded."""
+    public_url: str | None = None
+    """The address that people use (https://host), for links and as the issuer of tokens."""
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
+    """Addresses and networks of reverse proxies whose X-Forwarded-For is believed,
+    comma-separated."""
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins (https://host) whose pages may use the API, comma-separated."""
+    rate_limit: Annotated[int, Field(ge=0, le=1_000_000)] = 100
+    """Requests a minute for each address and each key; 0 is no limit, not on logins either."""
+    redis_url: SecretStr | None = None
+    """Redis or Valkey: redis://, rediss://, unix://, redis+sentinel://, redis+cluster://. Unset
+    starts a valkey-server in the data directory."""
+    database_url: SecretStr | None = None
+    """postgresql://user:password@host/name or sqlite:////path; unset takes SQLite in the data
+    directory."""
     instance_id: str = Field(default_factory=lambda: new_id("i", 8))
     """Names this process in logs and metrics."""
 
@@ -64,7 +84,13 @@ class Settings(BaseSettings):
     """How long a stop waits for pending finals."""
 
     @field_validator(
-        "allowed_hosts", "inference_urls", "ice_interfaces", "ice_servers", mode="before"
+        "allowed_hosts",
+        "inference_urls",
+        "ice_interfaces",
+        "ice_servers",
+        "trusted_proxies",
+        "cors_origins",
+        mode="before",
     )
     @classmethod
     def _split(cls, value: object) -> object:
@@ -79,6 +105,42 @@ class Settings(BaseSettings):
             raise ValueError("a key has at least 16 characters; try: openssl rand -hex 32")
         return value
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for part in value:
+            ipaddress.ip_network(part, strict=False)  # its ValueError names the fault
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            parts = urlsplit(origin)
+            if (
+                parts.scheme not in ("http", "https")
+                or origin != f"{parts.scheme}://{parts.netloc}"
+            ):
+                raise ValueError(f"{origin!r} is not an origin; it looks like https://host")
+        return tuple(origin.lower() for origin in value)
+
+    @field_validator("public_url")
+    @classmethod
+    def _http_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("it looks like https://host")
+        return value.rstrip("/")
+
+    @cached_property
+    def open_access(self) -> bool:
+        """Whether a request without credentials is let in, as a member."""
+        if self.access is not None:
+            return self.access == "open"
+        return self.on_loopback and self.api_key is None
+
     @cached_property
     def on_loopback(self) -> bool:
         """Whether only this machine can reach the server."""
@@ -86,10 +148,16 @@ class Settings(BaseSettings):
 
     def check(self) -> None:
         """Raise ConfigurationError for settings that cannot work together."""
-        if not self.on_loopback and self.api_key is None:
+        if not self.on_loopback and self.api_key is None and self.access is None:
             raise ConfigurationError(
                 f"listening on {self.host} lets others in: set MEDIASERVER_API_KEY "
-                "(for example: openssl rand -hex 32), or bind 127.0.0.1"
+                "(for example: openssl rand -hex 32), or MEDIASERVER_ACCESS=guarded, where only "
+                "users log in, or bind 127.0.0.1"
+            )
+        if not self.on_loopback and self.access == "open":
+            raise ConfigurationError(
+                f"MEDIASERVER_ACCESS=open would let everybody who reaches {self.host} in: "
+                "bind 127.0.0.1, or leave it out"
             )
 
 

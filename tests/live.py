@@ -54,6 +54,10 @@ class LiveServer:
 
     def children(self) -> list[int]:
         """Process ids of its workers."""
+        return [pid for pid in self.processes() if b"worker" in _command_line(pid)]
+
+    def processes(self) -> list[int]:
+        """Process ids of its workers and of the embedded valkey-server's guardian."""
         try:
             told = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         except OSError:
@@ -62,7 +66,7 @@ class LiveServer:
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> tuple[int, float]:
         """End it as Ctrl-C does; return the exit code and the seconds it took."""
-        workers = self.children()
+        workers = self.processes()
         started = time.monotonic()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
@@ -77,6 +81,13 @@ class LiveServer:
         left = _end(workers)
         assert not left, f"workers outlived the server: {left}\n{self.log}"
         return self.process.returncode, took_s
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def _end(pids: list[int]) -> list[int]:
@@ -119,6 +130,7 @@ def run_server(
         "port": "0",
         "data_dir": str(data_dir),
         "ice_interfaces": "127.0.0.1",
+        "rate_limit": "0",
         **settings,
     }
     environment = {**kept, **{f"MEDIASERVER_{k.upper()}": v for k, v in wanted.items()}}

@@ -17,12 +17,16 @@ if TYPE_CHECKING:
     from mediaserver.sessions.registry import Sessions
     from mediaserver.sessions.transcripts import TranscriptStore
     from mediaserver.settings import Settings
+    from mediaserver.stores.database import Database
+    from mediaserver.stores.redis import RedisStore
     from mediaserver.web.health import Readiness
     from mediaserver.web.metrics import HttpMetrics
     from mediaserver.web.routing import MountedRoutes
 
 SETTINGS: web.AppKey[Settings] = web.AppKey("settings")
 CLOCK: web.AppKey[Clock] = web.AppKey("clock")
+REDIS: web.AppKey[RedisStore] = web.AppKey("redis")
+DATABASE: web.AppKey[Database] = web.AppKey("database")
 SESSIONS: web.AppKey[Sessions] = web.AppKey("sessions")
 TRANSCRIPTS: web.AppKey[TranscriptStore] = web.AppKey("transcripts")
 PEERS: web.AppKey[Peers] = web.AppKey("peers")

@@ -1,0 +1,1 @@
+"""Redis and SQL: connections, the embedded Valkey server, migrations. Nothing of what they hold."""

@@ -1,0 +1,1 @@
+"""One module a step; their order is that of `down_revision`."""

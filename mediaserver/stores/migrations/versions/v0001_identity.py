@@ -1,0 +1,58 @@
+"""Users, API keys, and the keys that tokens are signed with."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Make the tables of `identity.tables`."""
+    op.create_table(
+        "users",
+        sa.Column("id", sa.String(40), primary_key=True),
+        sa.Column("name", sa.String(64), nullable=False, unique=True),
+        sa.Column("display_name", sa.String(80), nullable=False),
+        sa.Column("role", sa.String(16), nullable=False),
+        sa.Column("password_hash", sa.Text, nullable=False),
+        sa.Column("must_change_password", sa.Boolean, nullable=False),
+        sa.Column("created_at", sa.Float, nullable=False),
+        sa.Column("last_login_at", sa.Float),
+    )
+    op.create_table(
+        "api_keys",
+        sa.Column("id", sa.String(40), primary_key=True),
+        sa.Column("name", sa.String(80), nullable=False),
+        sa.Column("secret_sha256", sa.String(64), nullable=False),
+        sa.Column("scopes", sa.Text, nullable=False),
+        sa.Column(
+            "user_id", sa.String(40), sa.ForeignKey("users.id", ondelete="CASCADE"), index=True
+        ),
+        sa.Column("created_at", sa.Float, nullable=False),
+        sa.Column("expires_at", sa.Float),
+        sa.Column("last_used_at", sa.Float),
+        sa.Column("revoked_at", sa.Float),
+    )
+    op.create_table(
+        "signing_keys",
+        sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("kid", sa.String(64), nullable=False, unique=True),
+        sa.Column("private_pem", sa.Text, nullable=False),
+        sa.Column("created_at", sa.Float, nullable=False),
+        sa.Column("signs_from", sa.Float, nullable=False),
+    )
+    op.create_table(
+        "server_secrets",
+        sa.Column("name", sa.String(40), primary_key=True),
+        sa.Column("value", sa.Text, nullable=False),
+        sa.Column("created_at", sa.Float, nullable=False),
+    )
+
+
+def downgrade() -> None:
+    """Drop them."""
+    for table in ("server_secrets", "signing_keys", "api_keys", "users"):
+        op.drop_table(table)

@@ -1,0 +1,265 @@
+"""The connection to Redis or Valkey: URLs, time limits, Lua scripts, and faults as our errors.
+
+Every command is sent at most once: after a fault nobody knows whether it was carried out, so only
+the caller can say whether to send it again. Lost connections are made anew by the next command.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any, Self
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from redis import exceptions as faults
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.maint_notifications import MaintNotificationsConfig
+
+from mediaserver.kernel.errors import ConfigurationError, Unavailable
+from mediaserver.kernel.logging import get_logger
+
+log = get_logger(__name__)
+
+SOCKET_TIMEOUT_S = 2.0
+CONNECT_TIMEOUT_S = 1.0
+BLOCKING_TIMEOUT_S = 15.0
+"""Of `blocking_client`: longer than any BLOCK that is asked of it."""
+MAX_CONNECTIONS = 64
+"""Commands at once; more wait for a connection, at most `SOCKET_TIMEOUT_S`."""
+FAIL_FAST_S = 0.5
+"""After a time-out commands fail at once for so long: a hung server must not collect callers."""
+_DEFAULT_PORT, _SENTINEL_PORT = 6379, 26379
+_UNREACHABLE = (
+    faults.ConnectionError,
+    faults.TimeoutError,
+    faults.BusyLoadingError,
+    faults.ReadOnlyError,
+    faults.ClusterDownError,
+    faults.ClusterError,
+    faults.RedisClusterException,
+    faults.TryAgainError,
+    faults.OutOfMemoryError,
+    TimeoutError,
+    OSError,
+)
+
+Argument = str | bytes | int | float
+
+
+class Script:
+    """A Lua script: sent once, then called by its hash."""
+
+    def __init__(self, store: "RedisStore", source: str) -> None:
+        self._store = store
+        self._source = source
+        self._sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+    async def __call__(self, keys: Sequence[str | bytes], arguments: Sequence[Argument]) -> Any:
+        """Run it and return what it returns; strings come as bytes. Raises Unavailable.
+
+        In a cluster all `keys` must carry one hash tag.
+        """
+        client = self._store.client
+        with self._store.guard():
+            try:
+                return await client.evalsha(self._sha, len(keys), *keys, *arguments)
+            except faults.NoScriptError:  # the server was restarted, or never saw it
+                return await client.eval(self._source, len(keys), *keys, *arguments)
+
+
+class RedisStore:
+    """One Redis, reached by URL.
+
+    ``redis://``, ``rediss://`` and ``unix://`` as redis-py reads them;
+    ``redis+sentinel://[user:password@]host:port,host:port/SERVICE[/db]`` asks Sentinels for the
+    master; ``redis+cluster://[user:password@]host:port,host:port`` is a cluster (``rediss+…`` for
+    TLS). Values come and go as bytes.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Connect at the first command. Raises ConfigurationError for a URL that cannot be."""
+        self._url = url
+        self._down_until = 0.0
+        self._reachable = True
+        self._clients: list[Any] = []
+        self.client: Redis = self._new_client(SOCKET_TIMEOUT_S, MAX_CONNECTIONS)
+        """redis.asyncio's client; use it inside `guard`. A cluster's client has the same methods,
+        but commands on several keys need one hash tag."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, without the password: for logs and messages."""
+        parts = urlsplit(self._url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+    def blocking_client(self, timeout_s: float = BLOCKING_TIMEOUT_S) -> Redis:
+        """Return a client with a connection of its own, for XREAD BLOCK and Pub/Sub.
+
+        `timeout_s` bounds one answer, so it must be longer than the BLOCK. Close it with
+        ``aclose()`` when done; the store's `aclose` closes what is left.
+        """
+        client: Redis = self._new_client(timeout_s, 2)
+        return client
+
+    def script(self, source: str) -> Script:
+        """Return `source` as something to call: ``await script(keys, arguments)``."""
+        return Script(self, source)
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """Turn faults of the connection into `Unavailable` with code ``redis_down``.
+
+        Errors of the command itself (wrong type, a script's own) pass through.
+        """
+        if monotonic() < self._down_until:
+            raise _down()
+        try:
+            yield
+        except _UNREACHABLE as error:
+            if isinstance(error, faults.TimeoutError | TimeoutError):
+                self._down_until = monotonic() + FAIL_FAST_S
+            self._noted(reachable=False, why=type(error).__name__)
+            raise _down() from error
+        self._noted(reachable=True)
+
+    def _noted(self, *, reachable: bool, why: str = "") -> None:
+        """Log when it is lost and when it is back, not every command in between."""
+        if reachable == self._reachable:
+            return
+        self._reachable = reachable
+        if reachable:
+            log.info("redis.reachable", place=self.place)
+        else:
+            log.warning("redis.unreachable", place=self.place, why=why)
+
+    async def ping(self) -> None:
+        """Ask whether it is there. Raises Unavailable."""
+        with self.guard():
+            await self.client.ping()
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        clients, self._clients = self._clients, []
+        for client in clients:
+            await client.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exception: object) -> None:
+        await self.aclose()
+
+    def _new_client(self, timeout_s: float, connections: int) -> Any:
+        options: dict[str, Any] = {
+            "socket_timeout": timeout_s,
+            "socket_connect_timeout": CONNECT_TIMEOUT_S,
+            "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+        }
+        scheme, plus, kind = urlsplit(self._url).scheme.partition("+")
+        try:
+            if not plus:
+                client: Any = _single(self._url, connections, options)
+            elif kind == "sentinel":
+                client = _behind_sentinels(self._url, scheme, connections, options)
+            elif kind == "cluster":
+                client = _cluster(self._url, scheme, connections, options)
+            else:
+                raise ValueError("the scheme is unknown")
+        except ValueError as error:
+            raise ConfigurationError(
+                f"MEDIASERVER_REDIS_URL cannot be read ({error}); it looks like redis://host:6379/0"
+            ) from None
+        self._clients.append(client)
+        return client
+
+
+def _down() -> Unavailable:
+    return Unavailable(
+        "Redis does not answer, and this needs it; try again shortly",
+        code="redis_down",
+        retry_after_s=1.0,
+    )
+
+
+def _single(url: str, connections: int, options: dict[str, Any]) -> Redis:
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=connections,
+        timeout=SOCKET_TIMEOUT_S,
+        retry=Retry(NoBackoff(), 0),
+        **options,
+    )
+    return Redis.from_pool(pool)
+
+
+def _behind_sentinels(url: str, scheme: str, connections: int, options: dict[str, Any]) -> Redis:
+    service, _, number = urlsplit(url).path.strip("/").partition("/")
+    if not service:
+        raise ValueError("a Sentinel URL ends with /SERVICE")
+    login = _login(url, scheme) | options
+    sentinel = Sentinel(  # type: ignore[no-untyped-call] # redis-py leaves it untyped
+        _hosts(url, _SENTINEL_PORT),
+        sentinel_kwargs={
+            **{name: login[name] for name in ("ssl",) if name in login},
+            "socket_timeout": CONNECT_TIMEOUT_S,
+            "socket_connect_timeout": CONNECT_TIMEOUT_S,
+            "retry": Retry(NoBackoff(), 0),
+            **_query(url, "sentinel_"),
+        },
+    )
+    client: Redis = sentinel.master_for(
+        service,
+        db=int(number or 0),
+        max_connections=connections,
+        retry=Retry(NoBackoff(), 0),
+        **login,
+    )
+    return client
+
+
+def _cluster(url: str, scheme: str, connections: int, options: dict[str, Any]) -> RedisCluster:
+    nodes = [ClusterNode(host, port) for host, port in _hosts(url, _DEFAULT_PORT)]
+    return RedisCluster(
+        startup_nodes=nodes,
+        max_connections=connections,
+        retry=Retry(NoBackoff(), 1),  # once more, after MOVED or a fail-over
+        **_login(url, scheme),
+        **options,
+    )
+
+
+def _login(url: str, scheme: str) -> dict[str, Any]:
+    parts = urlsplit(url)
+    found: dict[str, Any] = {}
+    account, at, _ = parts.netloc.rpartition("@")
+    if at:
+        user, _, password = account.partition(":")
+        if user:
+            found["username"] = unquote(user)
+        found["password"] = unquote(password)
+    if scheme not in ("redis", "rediss"):
+        raise ValueError("the scheme is unknown")
+    if scheme == "rediss":
+        found["ssl"] = True
+        found |= {f"ssl_{name}": value for name, value in _query(url, "ssl_").items()}
+    return found
+
+
+def _query(url: str, prefix: str) -> dict[str, str]:
+    told = parse_qs(urlsplit(url).query)
+    return {n.removeprefix(prefix): v[-1] for n, v in told.items() if n.startswith(prefix)}
+
+
+def _hosts(url: str, default_port: int) -> list[tuple[str, int]]:
+    """Read ``host:port,host:port``. Raises ValueError."""
+    found = []
+    for part in urlsplit(url).netloc.rpartition("@")[2].split(","):
+        one = urlsplit(f"//{part.strip()}")
+        if not one.hostname:
+            raise ValueError("a host is missing")
+        found.append((one.hostname, one.port or default_port))
+    return found
