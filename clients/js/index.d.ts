@@ -7,6 +7,7 @@ import type {
   Chat,
   Finalized,
   Metrics,
+  PlaybackState,
   Problem,
   ServerMessage,
   SpeechStarted,
@@ -187,6 +188,105 @@ export class MediaSession {
   fetchTranscript(format: TranscriptFormat, options?: { sessionId?: string }): Promise<string>;
   transcriptUrl(format: TranscriptFormat, sessionId: string): string;
 }
+
+// ---- the shared playback clock (docs/playback.md): pure, no timers, sockets or elements ------
+
+/** The shared clock, from `clock.ping` and `clock.pong`; local times are seconds of any origin. */
+export class ClockSync {
+  /** Whether playback may be started by this clock. */
+  get synchronised(): boolean;
+  /** Shared less local time; 0 before the first exchange. */
+  get offsetS(): number;
+  /** The offset is off by no more than this; infinite before the first exchange. */
+  get uncertaintyS(): number;
+  /** The longest round trip of the newest exchanges. */
+  get roundTripS(): number;
+  /** Local time when the next ping is due; -Infinity before the first. */
+  get nextPingS(): number;
+  sharedS(localS: number): number;
+  localS(sharedS: number): number;
+  /** Notes that a ping leaves now; returns its t0. */
+  ping(nowS: number): number;
+  /** Takes an answer that arrived at local time t3; false if it is of no use. */
+  pong(t0: number, t1: number, t2: number, t3: number): boolean;
+  /** Asks quickly again: after a reconnect, or when the machine slept. */
+  restart(nowS: number): void;
+}
+
+/** A player as it is now. Of a media element: see docs/playback.md. */
+export interface PlayerState {
+  /** What is loaded. */
+  readonly itemId: string | null;
+  readonly positionS: number;
+  /** Told to stand still. */
+  readonly paused: boolean;
+  /** Has data to go on from here: neither loading, nor seeking, nor out of data. */
+  readonly ready: boolean;
+  /** As the player has it, which may be rounded. */
+  readonly rate: number;
+  readonly seekable: boolean;
+  /** Of the item, once it is known. */
+  readonly durationS?: number | null;
+}
+
+/** What to do now, in this order; null and false mean: leave it. */
+export interface PlaybackStep {
+  /** Load this item (paused); look again when the player has it. */
+  readonly load: string | null;
+  readonly pause: boolean;
+  readonly seekToS: number | null;
+  readonly rate: number | null;
+  readonly play: boolean;
+  /** Report `playback.ready` for this epoch. */
+  readonly ready: number | null;
+  /** The item of this epoch has come to its end: ask for the next one. */
+  readonly ended: number | null;
+  /** Local time of the next step, if nothing happens before. */
+  readonly wakeS: number;
+}
+
+/** The control loop of a playing player: the rate within 5 %, or a seek. */
+export class DriftController {
+  /** Player less shared position, seconds of the item, smoothed; null while not known. */
+  get driftS(): number | null;
+  get correcting(): boolean;
+  pause(): void;
+  sought(nowS: number): void;
+  forgive(): void;
+  step(
+    nowS: number,
+    sharedPositionS: number,
+    rate: number,
+    player: PlayerState,
+  ): { rate: number; seek: boolean };
+}
+
+/** Keeps one player with the room. */
+export class PlaybackFollower {
+  constructor(clock: ClockSync);
+  get state(): PlaybackState | null;
+  /** Player less shared position, seconds of the item; null unless it plays. */
+  get driftS(): number | null;
+  /** Whether the rate is changed to come in sync. */
+  get correcting(): boolean;
+  /** Whether the player is on its way to the shared position. */
+  get landing(): boolean;
+  /** Whether the player refuses to start (autoplay rules): somebody has to press play. */
+  get blocked(): boolean;
+  /** How long this player's seeks take, as measured. */
+  get seekTimeS(): number;
+  /** The shared position; null while nothing is played. */
+  positionS(nowS: number): number | null;
+  /** Takes a state; false if it is old. With `snapshot` it is taken in any case. */
+  update(state: PlaybackState, options?: { snapshot?: boolean }): boolean;
+  /** Lands anew: the resync button, or after a gesture that unblocks the player. */
+  resync(): void;
+  /** At the last step's `wakeS`, after `update`, and at each event of the player. */
+  step(nowS: number, player: PlayerState): PlaybackStep;
+}
+
+/** Where playback is at a time of the shared clock, seconds of the item. */
+export function positionAt(state: PlaybackState, sharedS: number): number;
 
 export const TRANSCRIPT_FORMATS: readonly TranscriptFormat[];
 /** Writes the finals in `store` as a transcript, without the server. */

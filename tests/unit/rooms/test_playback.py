@@ -86,7 +86,7 @@ def test_play_at_the_end_starts_over_as_another_epoch() -> None:
 
 @pytest.mark.parametrize("rate", [0.24, 4.01, 0.0, -1.0, float("nan"), float("inf")])
 def test_a_rate_out_of_range_is_refused(rate: float) -> None:
-    with pytest.raises(BadInput, match="0.25 and 4"):
+    with pytest.raises(BadInput, match=r"0\.25 and 4"):
         apply(PLAYING, SetRate(rate), NOW_S)
 
 
