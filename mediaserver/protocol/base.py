@@ -1,5 +1,7 @@
 """The base of all wire models: frozen, closed to unknown fields where clients write them."""
 
+from typing import Self
+
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 
@@ -16,6 +18,11 @@ class Wire(BaseModel):
         if self._text is None:
             self._text = self.model_dump_json()
         return self._text
+
+    def sent_as(self, text: str) -> Self:
+        """Take `text` for this message's JSON: it was read from it. Returns self."""
+        self._text = text
+        return self
 
 
 class Inbound(BaseModel):

@@ -39,7 +39,7 @@ class Chat(Wire):
     """Member ids."""
     edited_at: float | None = None
     """Unix seconds of the last change."""
-    reactions: dict[str, tuple[str, ...]] = {}
+    reactions: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Emoji to member ids."""
 
 
