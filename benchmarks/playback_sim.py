@@ -1,11 +1,10 @@
 """A watch party in virtual time: members with bad clocks, networks and players, and a server.
 
 What decides is the real code: `mediaserver.rooms.playback` on the server's side,
-`mediaserver_client.clock` and `.sync` on each member's. Simulated is only the world between them:
-time, delays, players.
+`mediaserver_client.clock` and `.sync` on each member's. Simulated is only the world between them
+(`playback_world`).
 """
 
-import heapq
 import itertools
 import math
 import random
@@ -13,177 +12,15 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
 from mediaserver_client.clock import ClockSync
-from mediaserver_client.drift import PlayerState
 from mediaserver_client.sync import PlaybackFollower, PlaybackState, Step
 
+from benchmarks.playback_world import UNIX_S, Loop, Player, Wire, World
 from mediaserver.rooms import playback
 from mediaserver.rooms.playback import Playback
 
-UNIX_S = 1_800_000_000.0
-"""The shared clock at virtual time 0."""
 SETTLE_S = 22.0
 """After a start, join, command or stall: a second of drift takes 20 s at 5 %."""
-
-
-@dataclass(frozen=True)
-class World:
-    """How bad it is; times in seconds, ranges are drawn from evenly."""
-
-    members: int = 50
-    skew_s: float = 5.0
-    clock_ppm: float = 50.0
-    delay_s: tuple[float, float] = (0.005, 0.25)
-    """One way, drawn anew for every message."""
-    in_order: bool = False
-    """Whether a message waits for those sent before it, as on one TCP connection."""
-    stall_every_s: float = 60.0
-    """Mean time between a member's stalls; infinite for none."""
-    stall_s: tuple[float, float] = (0.5, 3.0)
-    seek_s: tuple[float, float] = (0.2, 1.5)
-    start_s: tuple[float, float] = (0.02, 0.15)
-    """From `play` to the first moving picture: each player's own, and a third more or less."""
-    load_s: tuple[float, float] = (0.3, 3.0)
-    jitter_s: float = 0.015
-    """Of a position that is read, either way."""
-    player_ppm: float = 100.0
-    """Error of a player's rate."""
-    rate_steps: tuple[float, ...] = (0.001, 0.01, 1 / 64)
-    """Players round rates to one of these."""
-    timer_late_s: float = 0.015
-
-
-class Loop:
-    """Virtual time."""
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-        self._due: list[tuple[float, int, Callable[[], None]]] = []
-        self._count = itertools.count()
-
-    def at(self, when_s: float, action: Callable[[], None]) -> None:
-        heapq.heappush(self._due, (max(when_s, self.now_s), next(self._count), action))
-
-    def run_until(self, end_s: float) -> None:
-        while self._due and self._due[0][0] <= end_s:
-            self.now_s, _, action = heapq.heappop(self._due)
-            action()
-        self.now_s = end_s
-
-
-class Player:
-    """A player like a browser's: it loads, seeks and stalls in its own time."""
-
-    def __init__(self, loop: Loop, world: World, chance: random.Random) -> None:
-        self._loop, self._world, self._chance = loop, world, chance
-        low_s, high_s = world.seek_s
-        self._seek_s = chance.uniform(low_s, high_s / 1.25)
-        self._start_s = chance.uniform(*world.start_s)
-        self._error = 1 + chance.uniform(-1, 1) * world.player_ppm * 1e-6
-        self._step = chance.choice(world.rate_steps)
-        self.on_event: Callable[[], None] = lambda: None
-        self.item_id: str | None = None
-        self.paused = True
-        self.rate = 1.0
-        self.load_s = chance.uniform(*world.load_s)
-        self._busy: set[str] = set()
-        self._position_s, self._at_s, self._moves_from_s = 0.0, 0.0, math.inf
-        self._seeking = self._stalling = 0
-        self.seeks: list[float] = []
-        self.rates: list[tuple[float, float]] = []
-        self.stalls: list[tuple[float, float]] = []
-
-    @property
-    def ready(self) -> bool:
-        return self.item_id is not None and not self._busy
-
-    def true_position_s(self) -> float:
-        self._advance()
-        return self._position_s
-
-    def read(self) -> PlayerState:
-        jitter_s = self._chance.uniform(-1, 1) * self._world.jitter_s if self._moving() else 0.0
-        return PlayerState(
-            self.item_id,
-            max(0.0, self.true_position_s() + jitter_s),
-            self.paused,
-            self.ready,
-            self.rate,
-        )
-
-    def load(self, item_id: str) -> None:
-        if self.item_id == item_id:
-            return
-        self._advance()
-        self.item_id, self.paused, self._position_s = item_id, True, 0.0
-        self._be_busy("loading", self.load_s)
-
-    def play(self) -> None:
-        self._advance()
-        if self.paused:
-            self.paused = False
-            late_s = self._start_s * self._chance.uniform(0.67, 1.33)
-            self._moves_from_s = self._loop.now_s + late_s
-
-    def pause(self) -> None:
-        self._advance()
-        self.paused = True
-
-    def seek(self, to_s: float) -> None:
-        self._advance()
-        self.seeks.append(self._loop.now_s)
-        self._position_s = max(0.0, to_s + self._chance.uniform(-0.02, 0.02))
-        low_s, high_s = self._world.seek_s
-        took_s = min(max(self._seek_s * self._chance.uniform(0.8, 1.25), low_s), high_s)
-        self._be_busy("seeking", took_s)
-
-    def set_rate(self, rate: float) -> None:
-        self._advance()
-        self.rates.append((self._loop.now_s, rate))
-        self.rate = round(rate / self._step) * self._step
-
-    def stall(self, for_s: float) -> None:
-        self.stalls.append((self._loop.now_s, self._loop.now_s + for_s))
-        self._be_busy("stalled", for_s)
-
-    def _be_busy(self, with_what: str, for_s: float) -> None:
-        self._advance()
-        self._seeking += 1
-        what = f"{with_what} {self._seeking}"
-        if with_what != "stalled":  # a new seek takes the place of one under way
-            self._busy = {one for one in self._busy if not one.startswith(with_what)}
-        self._busy.add(what)
-        self._loop.at(self._loop.now_s + for_s, lambda: self._be_done(what))
-        self.on_event()
-
-    def _be_done(self, what: str) -> None:
-        self._advance()
-        if what in self._busy:
-            self._busy.discard(what)
-            self.on_event()
-
-    def _moving(self) -> bool:
-        return self.ready and not self.paused and self._loop.now_s > self._moves_from_s
-
-    def _advance(self) -> None:
-        now_s = self._loop.now_s
-        if self.ready and not self.paused:
-            moved_s = now_s - max(self._at_s, self._moves_from_s)
-            self._position_s += max(0.0, moved_s) * self.rate * self._error
-        self._at_s = now_s
-
-
-class Wire:
-    """One direction of a member's connection."""
-
-    def __init__(self, loop: Loop, world: World, chance: random.Random) -> None:
-        self._loop, self._world, self._chance = loop, world, chance
-        self._last_s = 0.0
-
-    def send(self, deliver: Callable[[], None]) -> None:
-        at_s = self._loop.now_s + self._chance.uniform(*self._world.delay_s)
-        if self._world.in_order:
-            at_s = self._last_s = max(at_s, self._last_s)
-        self._loop.at(at_s, deliver)
+IN_SYNC_S = 0.04
 
 
 class Member:
@@ -192,20 +29,25 @@ class Member:
     def __init__(self, party: "Party", name: str, chance: random.Random) -> None:
         world, self._loop, self._party, self.name = party.world, party.loop, party, name
         self._chance = chance
-        self._skew_s = UNIX_S + chance.uniform(-1, 1) * world.skew_s
+        self._skew_s = world.local_s + chance.uniform(-1, 1) * world.skew_s
         self._speed = 1 + chance.uniform(-1, 1) * world.clock_ppm * 1e-6
         self.player = Player(self._loop, world, chance)
         self.player.on_event = self._look_soon
         self.up, self.down = (Wire(self._loop, world, chance) for _ in range(2))
-        self.clock = ClockSync()
-        self.follower = PlaybackFollower(self.clock)
+        self.clock, self.follower = self.tools()
         self.joined_s = self._loop.now_s
         self.pings = 0
+        self.recovered = 0  # so many of the player's stalls
         self._looks = 0
         self._ping()
         self._look()
         if math.isfinite(world.stall_every_s):
             self._plan_stall()
+
+    def tools(self) -> tuple[ClockSync, PlaybackFollower]:
+        """What is tried here."""
+        clock = ClockSync()
+        return clock, PlaybackFollower(clock)
 
     def local_s(self) -> float:
         return self._loop.now_s * self._speed + self._skew_s
@@ -237,10 +79,10 @@ class Member:
     def _plan_stall(self) -> None:
         world = self._party.world
         self._loop.at(
-            self._loop.now_s + self._chance.expovariate(1 / world.stall_every_s), self._st
+            self._loop.now_s + self._chance.expovariate(1 / world.stall_every_s), self._stall
         )
 
-    def _st(self) -> None:
+    def _stall(self) -> None:
         for_s = self._chance.uniform(*self._party.world.stall_s)
         if not self.player.paused and self.player.ready:
             self.player.stall(for_s)
@@ -283,13 +125,17 @@ class Drift:
     pairs: list[float] = field(default_factory=list)
     """Between any two steady members at one moment."""
     clock: list[float] = field(default_factory=list)
+    """Error of the steady members' shared clocks."""
+    recovery: list[float] = field(default_factory=list)
+    """From the end of a stall until the member is within IN_SYNC_S; to half a second."""
 
 
 class Party:
     """A server's room and its members."""
 
-    def __init__(self, world: World, seed: int) -> None:
+    def __init__(self, world: World, seed: int, member_type: type[Member] = Member) -> None:
         self.world = world
+        self._member_type = member_type
         self.loop = Loop()
         self.chance = random.Random(seed)
         self.state = Playback()
@@ -307,7 +153,7 @@ class Party:
 
     def join(self) -> Member:
         name = f"m{len(self.members)}"
-        member = Member(self, name, random.Random(self.chance.random()))
+        member = self._member_type(self, name, random.Random(self.chance.random()))
         self.members.append(member)
         self._tell(member)
         return member
@@ -355,12 +201,20 @@ class Party:
                 continue
             drift_s = self.drift_of(member)
             self.drift.every.append(drift_s)
+            if abs(drift_s) <= IN_SYNC_S and member.player.ready:
+                self._note_recovery(member)
             if self._steady(member):
                 steady.append(drift_s)
                 self.drift.clock.append(member.clock_error_s())
         self.drift.steady.extend(steady)
         if pairs:
             self.drift.pairs.extend(a - b for a, b in itertools.combinations(steady, 2))
+
+    def _note_recovery(self, member: Member) -> None:
+        stalls = member.player.stalls
+        if len(stalls) > member.recovered and stalls[-1][1] < self.loop.now_s:
+            member.recovered = len(stalls)
+            self.drift.recovery.append(self.loop.now_s - stalls[-1][1])
 
     def _steady(self, member: Member) -> bool:
         """Whether nothing happened to a member for SETTLE_S."""

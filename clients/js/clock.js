@@ -103,7 +103,7 @@ export class ClockSync {
     if (index < 0) return false;
     this.#asked.splice(index, 1);
     if (!(t0 <= t3 && t3 <= t0 + LOST_S && t2 >= t1)) return false;
-    const sample = { atS: t3, lowS: t2 - t3, highS: t1 - t0, roundTripS: t3 - t0 - (t2 - t1) };
+    const sample = { atS: t0, lowS: t2 - t3, highS: t1 - t0, roundTripS: t3 - t0 - (t2 - t1) };
     if (sample.lowS > sample.highS + JUMP_S) return false; // a clock was set between t0 and t3
     this.#samples.push(sample);
     if (this.#samples.length > SAMPLES) this.#samples.shift();

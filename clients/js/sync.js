@@ -55,13 +55,15 @@ export class PlaybackFollower {
   #drift = new DriftController();
   /** @type {PlaybackState | null} */
   #state = null;
-  #seeks = new Expected(0.5, 0.25, 5);
+  #seeks = new Expected(0.6, 0.3, 5);
   #starts = new Expected(0.1, 0, START_LIMIT_S);
   #controlS = -Infinity;
   /** A seek is under way since then. @type {number | null} */
   #soughtS = null;
   #landing = true;
   #landingSeeks = 0;
+  /** Somebody asked for it: seek for little drift too. */
+  #exactly = false;
   /** Told to play when, and from where. @type {{atS: number, fromS: number} | null} */
   #started = null;
   #refused = 0;
@@ -130,14 +132,20 @@ export class PlaybackFollower {
       }
     }
     this.#state = state;
-    this.resync();
+    this.#landAnew();
     if (snapshot || !known || known.epoch !== state.epoch) this.#reported = this.#ended = null;
     return true;
   }
 
-  /** Lands anew, whatever the drift: somebody asked for it, or has unblocked the player. */
+  /** Lands anew, as exactly as can be: somebody asked for it, or has unblocked the player. */
   resync() {
+    this.#landAnew();
+    this.#exactly = true;
+  }
+
+  #landAnew() {
     this.#drift.forgive();
+    this.#exactly = false;
     this.#refused = 0;
     this.#placed = null;
     this.#beginLanding();
@@ -235,7 +243,7 @@ export class PlaybackFollower {
     const rate = this.#newRate(player, state.rate);
     const sharedS = this.#clock.sharedS(nowS);
     const startsS = state.anchor_s + (player.positionS - state.position_s) / state.rate;
-    const lateS = sharedS + this.#starts.meanS - startsS;
+    const lateS = sharedS - startsS + (isPlaying(player) ? 0 : this.#starts.meanS);
     if (this.#mustSeek(sharedS, lateS, player, state)) {
       return stepOf(soonS, { pause, seekToS: this.#seekAhead(nowS, player, state), rate });
     }
@@ -245,7 +253,7 @@ export class PlaybackFollower {
       return stepOf(nowS + Math.min(-lateS, CONTROL_S), { pause, rate, ready });
     }
     this.#started = { atS: nowS, fromS: player.positionS };
-    this.#landing = false;
+    this.#landing = this.#exactly = false;
     this.#controlS = nowS + CONTROL_S;
     this.#drift.pause();
     return stepOf(this.#controlS, { rate, play: true, ready });
@@ -276,7 +284,8 @@ export class PlaybackFollower {
       const aheadS = player.positionS - positionAt(state, sharedS);
       return aheadS > (EARLY_S + this.#seeks.likelyS) * state.rate;
     }
-    return lateS > (this.#landingSeeks > 0 ? AGAIN_S : SEEK_FROM_REST_S);
+    if (this.#landingSeeks > 0) return lateS > AGAIN_S;
+    return lateS > (this.#exactly ? PLACED_S : SEEK_FROM_REST_S);
   }
 
   /**

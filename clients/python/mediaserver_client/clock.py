@@ -35,7 +35,7 @@ LOST_S = 10.0
 @dataclass(frozen=True, slots=True)
 class _Sample:
     at_s: float
-    """Local time."""
+    """Local time when it began: from then on the clocks may have drifted."""
     low_s: float
     high_s: float
     round_trip_s: float
@@ -112,7 +112,7 @@ class ClockSync:
         self._asked.remove(t0)
         if not (t0 <= t3 <= t0 + LOST_S and t2 >= t1):
             return False
-        sample = _Sample(t3, t2 - t3, t1 - t0, (t3 - t0) - (t2 - t1))
+        sample = _Sample(t0, t2 - t3, t1 - t0, (t3 - t0) - (t2 - t1))
         if sample.low_s > sample.high_s + JUMP_S:
             return False  # a clock was set between t0 and t3
         self._samples.append(sample)

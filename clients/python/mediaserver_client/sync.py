@@ -103,12 +103,13 @@ class PlaybackFollower:
         self._clock = clock
         self._drift = drift or DriftController()
         self._state: PlaybackState | None = None
-        self._seeks = Expected(0.5, 0.25, max_s=5.0)
-        self._starts = Expected(0.1, 0.0, max_s=0.6)
+        self._seeks = Expected(0.6, 0.3, max_s=5.0)
+        self._starts = Expected(0.1, 0.0, max_s=START_LIMIT_S)
         self._control_s = float("-inf")
         self._sought_s: float | None = None  # a seek is under way since then
         self._landing = True
         self._landing_seeks = 0
+        self._exactly = False  # somebody asked for it: seek for little drift too
         self._started: tuple[float, float] | None = None  # told to play when, and from where
         self._refused = 0
         self._placed: int | None = None  # seq that the player was placed for while paused
@@ -167,14 +168,19 @@ class PlaybackFollower:
                     self._drift.pause()
                 return True
         self._state = state
-        self.resync()
+        self._land_anew()
         if snapshot or known is None or known.epoch != state.epoch:
             self._reported = self._ended = None
         return True
 
     def resync(self) -> None:
-        """Land anew, whatever the drift: somebody asked for it, or has unblocked the player."""
+        """Land anew, as exactly as can be: somebody asked for it, or has unblocked the player."""
+        self._land_anew()
+        self._exactly = True
+
+    def _land_anew(self) -> None:
         self._drift.forgive()
+        self._exactly = False
         self._refused = 0
         self._placed = None
         self._begin_landing()
@@ -246,7 +252,7 @@ class PlaybackFollower:
         rate = self._new_rate(player, state.rate)
         shared_s = self._clock.shared_s(now_s)
         starts_s = state.anchor_s + (player.position_s - state.position_s) / state.rate
-        late_s = shared_s + self._starts.mean_s - starts_s
+        late_s = shared_s - starts_s + (0.0 if player.playing else self._starts.mean_s)
         if self._must_seek(shared_s, late_s, player, state):
             to_s = self._seek_ahead(now_s, player, state)
             return Step(soon_s, pause=pause, seek_to_s=to_s, rate=rate)
@@ -257,7 +263,7 @@ class PlaybackFollower:
             wake_s = now_s + min(-late_s, CONTROL_S)
             return Step(wake_s, pause=pause, rate=rate, ready=ready)
         self._started = (now_s, player.position_s)
-        self._landing = False
+        self._landing = self._exactly = False
         self._control_s = now_s + CONTROL_S
         self._drift.pause()
         return Step(self._control_s, rate=rate, play=True, ready=ready)
@@ -279,7 +285,9 @@ class PlaybackFollower:
         if late_s < 0.0:
             ahead_s = player.position_s - state.position_at(shared_s)
             return ahead_s > (EARLY_S + self._seeks.likely_s) * state.rate
-        return late_s > (AGAIN_S if self._landing_seeks else SEEK_FROM_REST_S)
+        if self._landing_seeks > 0:
+            return late_s > AGAIN_S
+        return late_s > (PLACED_S if self._exactly else SEEK_FROM_REST_S)
 
     def _seek_ahead(self, now_s: float, player: PlayerState, state: PlaybackState) -> float:
         """Begin a seek; returns where playback will be when the player is likely done with it."""
