@@ -58,6 +58,7 @@ def routes() -> Routes:
             "/healthz",
             _healthz,
             summary="The process lives",
+            limit="none",
             public=True,
             responses={200: Content("It lives", "application/json", Health)},
         )
@@ -66,6 +67,7 @@ def routes() -> Routes:
             "/readyz",
             _readyz,
             summary="The server can take work",
+            limit="none",
             description="503 while a part is not ready (a model still loads, a worker is away), "
             "and while the server drains before a stop. `parts` says which and why.",
             public=True,

@@ -97,6 +97,8 @@ def routes() -> Routes:
         "/metrics",
         _metrics,
         summary="Figures for Prometheus",
+        scope="metrics",
+        limit="none",
         description="In the Prometheus or OpenMetrics text format, as `Accept` asks.",
         responses={200: Content("All figures", "text/plain")},
     )

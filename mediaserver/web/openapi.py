@@ -18,11 +18,11 @@ from mediaserver.web.static import serve_folder
 Json = dict[str, Any]
 """A JSON object of the document; its shape is OpenAPI 3.1's."""
 _REF = "#/components/schemas/{model}"
-_DESCRIPTION = """Live captions over WebRTC and WebSockets.
+_DESCRIPTION = """Live captions and watch parties over WebRTC and WebSockets.
 
-Every failed request is answered with an RFC 9457 problem (`application/problem+json`). With
-`MEDIASERVER_API_KEY` set, all but the routes marked so need the key. WebSocket routes appear as
-GET with a 101 response; their messages are under *Schemas*."""
+Every failed request is answered with an RFC 9457 problem (`application/problem+json`). On a guarded
+server all but the routes marked so need a key or a token that has the route's scope. WebSocket
+routes appear as GET with a 101 response; their messages are under *Schemas*."""
 
 
 class _Schemas:
@@ -104,8 +104,12 @@ def _operation(route: Route, schemas: dict[str, Json]) -> Json:
         "tags": [route.tag],
         "responses": {},
     }
-    if route.description:
-        operation["description"] = route.description
+    description = route.description
+    if route.scope is not None:
+        description = f"{description}\n\nScope: `{route.scope}`.".strip()
+        operation["security"] = [{"apiKey": [route.scope]}, {"bearer": [route.scope]}]
+    if description:
+        operation["description"] = description
     if route.public:
         operation["security"] = []
     if parameters := _parameters(route, schemas):

@@ -1,8 +1,8 @@
 """The route registry: what is served, and what OpenAPI says about it, in one place.
 
 A resource's module has ``def routes() -> Routes``; `mount` adds all of them to the application.
-A route needs the API key unless it says `public`; `openapi.py` makes the document from the same
-entries, so that no route is undocumented.
+A route needs credentials with its `scope` unless it says `public`; `openapi.py` makes the document
+from the same entries, so that no route is undocumented.
 """
 
 import re
@@ -13,6 +13,7 @@ from typing import Any, Literal
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from mediaserver.protocol.identity import Scope
 from mediaserver.web import keys
 
 _VARIABLE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::[^{}]*(?:\{[^{}]*\}[^{}]*)*)?\}")
@@ -55,7 +56,12 @@ class Route:
     tag: str
     description: str = ""
     public: bool = False
-    """Whether it is served without the API key."""
+    """Whether it is served without credentials."""
+    scope: Scope | None = None
+    """What the credentials must allow. None: any full account or key, but neither room tokens nor
+    logins whose password must be changed first."""
+    limit: Literal["default", "login", "none"] = "default"
+    """The class of its rate limit; what is `hidden` has none."""
     hidden: bool = False
     """Left out of OpenAPI: pages and files for people."""
     parameters: tuple[Parameter, ...] = ()
@@ -104,20 +110,25 @@ class MountedRoutes:
         tables = list(tables)
         self.entries: tuple[Route, ...] = tuple(entry for t in tables for entry in t.entries)
         self.schemas: dict[str, Any] = {n: s for t in tables for n, s in t.schemas.items()}
-        self._public = {(e.method, e.template) for e in self.entries if e.public}
+        self._by_name = {(e.method, e.template): e for e in self.entries}
+
+    def find(self, request: web.Request) -> Route | None:
+        """Return the route that `request` asks for; None where there is none."""
+        resource = request.match_info.route.resource
+        if resource is None:
+            return None
+        method = "GET" if request.method == "HEAD" else request.method
+        return self._by_name.get((method, resource.canonical))
 
     def is_public(self, request: web.Request) -> bool:
-        """Whether what `request` asks for is served without the key.
+        """Whether what `request` asks for is served without credentials.
 
         OPTIONS always is: browsers send a preflight without credentials, and it changes nothing.
         """
         if request.method == "OPTIONS":
             return True
-        resource = request.match_info.route.resource
-        if resource is None:
-            return False
-        method = "GET" if request.method == "HEAD" else request.method
-        return (method, resource.canonical) in self._public
+        route = self.find(request)
+        return route is not None and route.public
 
 
 def mount(app: web.Application, tables: Iterable[Routes]) -> None:

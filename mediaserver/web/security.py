@@ -3,7 +3,8 @@
 Without a key the server trusts whoever reaches it, and a browser on this machine can be made to
 reach it by any page. Two checks stop that: `Host` must name this machine (DNS rebinding), and
 what changes something, or opens a WebSocket, must come from our own page (`Origin`). A request
-that shows the right key has proved itself and may come from anywhere.
+that shows a right key or token in a header has proved itself and may come from anywhere; tickets
+and cookies prove nothing about the page.
 """
 
 import ipaddress
@@ -25,9 +26,11 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _CONTENT_POLICY = "; ".join(
     (
         "default-src 'self'",
-        "connect-src 'self' ws: wss:",
+        # a room's queue may hold any HLS or MP4 URL: players fetch and play from everywhere
+        "connect-src 'self' ws: wss: http: https:",
         "img-src 'self' data: blob:",
-        "media-src 'self' blob:",
+        "media-src 'self' blob: http: https:",
+        "worker-src 'self' blob:",
         "object-src 'none'",
         "base-uri 'none'",
         "form-action 'self'",
@@ -38,6 +41,7 @@ SECURITY_HEADERS = {
     "Content-Security-Policy": _CONTENT_POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": (
         "camera=(self), microphone=(self), display-capture=(self), fullscreen=(self), "
         "geolocation=(), payment=(), usb=()"
@@ -64,9 +68,9 @@ def is_loopback_name(host: str) -> bool:
 
 
 def check_host(settings: Settings) -> Middleware:
-    """Return the middleware that refuses foreign `Host` names where no key protects the server."""
+    """Return the middleware that refuses foreign `Host` names where nothing else protects."""
     allowed = {host.lower() for host in settings.allowed_hosts}
-    needed = settings.on_loopback and settings.api_key is None
+    needed = settings.open_access
 
     @web.middleware
     async def host_check(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -87,6 +91,7 @@ def check_host(settings: Settings) -> Middleware:
 def check_origin(settings: Settings) -> Middleware:
     """Return the middleware that refuses WebSockets and changes from other sites' pages."""
     allowed = {host.lower() for host in settings.allowed_hosts}
+    origins = frozenset(settings.cors_origins)
 
     @web.middleware
     async def origin_check(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -99,6 +104,7 @@ def check_origin(settings: Settings) -> Middleware:
             origin is not None
             and risky
             and not trusted
+            and origin.lower() not in origins
             and not _same_site(origin, authority, allowed)
         ):
             raise Forbidden(

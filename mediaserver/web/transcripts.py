@@ -192,6 +192,7 @@ def routes(patience: Patience | None = None) -> Routes:
             f"/api/v1/sessions/{{session_id}}/transcript.{kind}",
             _serve(kind, patience or Patience()),
             summary=f"A session's transcript as {title}",
+            scope="transcripts",
             description="Final words only, while the session lives and after its end.",
             parameters=(_ID, _SINCE, _DOWNLOAD, *follow),
             responses={200: Content("The transcript", CONTENT_TYPES[kind], schema)},

@@ -1,0 +1,92 @@
+"""What everything else of an application stands on: Redis, SQL, and identity."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+
+from aiohttp import web
+
+from mediaserver.identity.accounts import FIRST_ADMIN
+from mediaserver.identity.service import Identity
+from mediaserver.kernel.errors import Unavailable
+from mediaserver.protocol.health import PartState
+from mediaserver.settings import Settings
+from mediaserver.stores.database import Database
+from mediaserver.stores.embedded import EmbeddedValkey
+from mediaserver.stores.redis import RedisStore
+from mediaserver.web import keys
+
+READINESS_TIMEOUT_S = 3.0
+
+
+def embedded_valkey(settings: Settings) -> EmbeddedValkey | None:
+    """Return our own valkey-server, to be started, unless the settings name another."""
+    return EmbeddedValkey(settings.data_dir) if settings.redis_url is None else None
+
+
+def redis_store(settings: Settings, valkey: EmbeddedValkey | None) -> RedisStore:
+    """Return the connection to Redis. Raises ConfigurationError."""
+    if valkey is not None:
+        return RedisStore(valkey.url)
+    assert settings.redis_url is not None
+    return RedisStore(settings.redis_url.get_secret_value())
+
+
+def sql_database(settings: Settings) -> Database:
+    """Return the database. Raises ConfigurationError."""
+    if settings.database_url is not None:
+        return Database(settings.database_url.get_secret_value())
+    return Database(Database.default_url(settings.data_dir))
+
+
+def add_stores(app: web.Application, settings: Settings) -> None:
+    """Add Redis and SQL. They start before what is added later, and end after it."""
+    valkey = embedded_valkey(settings)
+    redis = app[keys.REDIS] = redis_store(settings, valkey)
+    database = app[keys.DATABASE] = sql_database(settings)
+
+    async def run(_app: web.Application) -> AsyncIterator[None]:
+        async with contextlib.AsyncExitStack() as stack:
+            if valkey is not None:
+                await stack.enter_async_context(valkey)
+            stack.push_async_callback(redis.aclose)
+            stack.push_async_callback(database.aclose)
+            await database.migrate()
+            yield
+
+    app.cleanup_ctx.append(run)
+
+
+def add_identity(app: web.Application, settings: Settings, announce: Callable[[str], None]) -> None:
+    """Add identity; `announce` shows the first admin's one-time password to whoever starts it."""
+    identity = Identity(settings, app[keys.REDIS], app[keys.DATABASE], app[keys.CLOCK])
+    app[keys.IDENTITY] = identity
+
+    async def run(_app: web.Application) -> AsyncIterator[None]:
+        first_password = await identity.start()
+        if first_password is not None:
+            announce(
+                f"first start: log in as {FIRST_ADMIN!r} with the one-time password "
+                f"{first_password} (it must be changed then)"
+            )
+        yield
+        await identity.aclose()
+
+    app.cleanup_ctx.append(run)
+
+
+async def stores_readiness(app: web.Application) -> Mapping[str, PartState]:
+    """Say whether the stores answer."""
+    redis, database = await asyncio.gather(
+        _answers("Redis", app[keys.REDIS]), _answers("the database", app[keys.DATABASE])
+    )
+    return {"redis": redis, "database": database}
+
+
+async def _answers(name: str, store: RedisStore | Database) -> PartState:
+    try:
+        async with asyncio.timeout(READINESS_TIMEOUT_S):
+            await store.ping()
+    except (Unavailable, TimeoutError):
+        return PartState(ready=False, detail=f"{name} does not answer")
+    return PartState(ready=True, detail="")
