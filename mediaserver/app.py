@@ -10,7 +10,6 @@ from aiohttp import web
 from mediaserver.inference.client import SpeechClient
 from mediaserver.inference.supervisor import LocalWorkerConfig, Supervisor
 from mediaserver.kernel.clocks import SystemClock
-from mediaserver.kernel.errors import Unavailable
 from mediaserver.kernel.logging import get_logger
 from mediaserver.protocol.health import PartState
 from mediaserver.protocol.messages import IceServer
@@ -21,16 +20,25 @@ from mediaserver.sessions.figures import Figures
 from mediaserver.sessions.registry import Sessions
 from mediaserver.sessions.transcripts import TranscriptStore
 from mediaserver.settings import Settings
-from mediaserver.stores.database import Database
-from mediaserver.stores.embedded import EmbeddedValkey
-from mediaserver.stores.redis import RedisStore
-from mediaserver.web import health, keys, listen, metrics, openapi, static, transcripts, whip, ws
+from mediaserver.web import (
+    accounts,
+    health,
+    keys,
+    listen,
+    login,
+    metrics,
+    openapi,
+    room_tokens,
+    static,
+    transcripts,
+    whip,
+    ws,
+)
 from mediaserver.web.application import new_application
+from mediaserver.web.foundation import add_identity, add_stores, stores_readiness
 from mediaserver.web.routing import mount
 
 log = get_logger(__name__)
-
-READINESS_TIMEOUT_S = 3.0
 
 
 def build_app(settings: Settings) -> web.Application:
@@ -41,8 +49,9 @@ def build_app(settings: Settings) -> web.Application:
     figures = Figures(app[keys.METRICS])
     client = SpeechClient()
     store = TranscriptStore(settings.data_dir / "transcripts", settings, clock)
-    _add_stores(app, settings)
     app[keys.CLOCK] = clock
+    add_stores(app, settings)
+    add_identity(app, settings, announce=lambda text: print(text, flush=True))
     app[keys.FIGURES] = figures
     app[keys.TRANSCRIPTS] = store
     app[keys.DECODERS] = DecoderPool()
@@ -63,6 +72,9 @@ def build_app(settings: Settings) -> web.Application:
             listen.routes(),
             whip.routes(),
             ws.routes(),
+            login.routes(),
+            accounts.routes(),
+            room_tokens.routes(),
         ),
     )
 
@@ -76,44 +88,13 @@ def build_app(settings: Settings) -> web.Application:
             "server": PartState(
                 ready=not sessions.draining, detail="stopping" if sessions.draining else ""
             ),
-            "redis": await _answers("Redis", app[keys.REDIS]),
-            "database": await _answers("the database", app[keys.DATABASE]),
+            **await stores_readiness(app),
         }
 
     app[keys.READINESS] = readiness
     app.cleanup_ctx.append(lambda app: _run_parts(app, settings, client))
     app.on_shutdown.append(_drain)
     return app
-
-
-def _add_stores(app: web.Application, settings: Settings) -> None:
-    """Redis and SQL, ours unless a URL says otherwise; they start first and end last."""
-    valkey = EmbeddedValkey(settings.data_dir) if settings.redis_url is None else None
-    redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
-    database_url = settings.database_url.get_secret_value() if settings.database_url else None
-    redis = RedisStore(redis_url or (valkey.url if valkey else ""))
-    database = Database(database_url or Database.default_url(settings.data_dir))
-    app[keys.REDIS], app[keys.DATABASE] = redis, database
-
-    async def run(_app: web.Application) -> AsyncIterator[None]:
-        async with contextlib.AsyncExitStack() as stack:
-            if valkey is not None:
-                await stack.enter_async_context(valkey)
-            stack.push_async_callback(redis.aclose)
-            stack.push_async_callback(database.aclose)
-            await database.migrate()
-            yield
-
-    app.cleanup_ctx.append(run)
-
-
-async def _answers(name: str, store: RedisStore | Database) -> PartState:
-    try:
-        async with asyncio.timeout(READINESS_TIMEOUT_S):
-            await store.ping()
-    except (Unavailable, TimeoutError):
-        return PartState(ready=False, detail=f"{name} does not answer")
-    return PartState(ready=True, detail="")
 
 
 async def _run_parts(

@@ -9,6 +9,9 @@ from aiohttp import web
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
+    from mediaserver.identity.gcra import Decision
+    from mediaserver.identity.principal import Principal
+    from mediaserver.identity.service import Identity
     from mediaserver.kernel.clocks import Clock
     from mediaserver.protocol.messages import IceServer
     from mediaserver.rtc.containers import DecoderPool
@@ -27,6 +30,7 @@ SETTINGS: web.AppKey[Settings] = web.AppKey("settings")
 CLOCK: web.AppKey[Clock] = web.AppKey("clock")
 REDIS: web.AppKey[RedisStore] = web.AppKey("redis")
 DATABASE: web.AppKey[Database] = web.AppKey("database")
+IDENTITY: web.AppKey[Identity] = web.AppKey("identity")
 SESSIONS: web.AppKey[Sessions] = web.AppKey("sessions")
 TRANSCRIPTS: web.AppKey[TranscriptStore] = web.AppKey("transcripts")
 PEERS: web.AppKey[Peers] = web.AppKey("peers")
@@ -41,6 +45,10 @@ ROUTES: web.AppKey[MountedRoutes] = web.AppKey("routes")
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id")
 """Names the request in logs, problems and the ``X-Request-ID`` header."""
 AUTHENTICATED: web.RequestKey[bool] = web.RequestKey("authenticated")
-"""True where the request carried the right key; false where none is needed."""
+"""True where the request carried a right key or token in a header; false where none is needed."""
+PRINCIPAL: web.RequestKey[Principal] = web.RequestKey("principal")
+"""As whom the request is made. Always there in handlers of routes that are not public."""
+LIMITED: web.RequestKey[list[Decision]] = web.RequestKey("limited")
+"""The rate limits that the request counted against."""
 STARTED: web.RequestKey[bool] = web.RequestKey("started")
 """Set once the response's head is on its way, so that it can no longer become a problem."""

@@ -49,6 +49,7 @@ def routes(limits: ListenLimits | None = None) -> Routes:
             "/v1/listen",
             listen,
             summary="Live captions by Deepgram's protocol (WebSocket)",
+            scope="listen",
             description="Send audio as binary messages; words come back as `Results`. Works with "
             "Deepgram's SDKs. docs/protocol.md says where this server differs.",
             parameters=_parameters(),

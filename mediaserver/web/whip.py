@@ -295,6 +295,7 @@ def routes() -> Routes:
         ENDPOINT,
         publishers.post,
         summary="Publish by WHIP (RFC 9725)",
+        scope="publish",
         description="Send an SDP offer with audio (Opus) and perhaps video (VP8, H.264 baseline); "
         "what is said is captioned in the room. DELETE the `Location` to end it.",
         parameters=(
@@ -321,6 +322,7 @@ def routes() -> Routes:
         RESOURCE,
         publishers.patch,
         summary="Trickle ICE candidates",
+        scope="publish",
         description="An SDP fragment (RFC 8840). An ICE restart is answered with 422.",
         parameters=(room, resource, if_match),
         request=(Content("The fragment", FRAGMENT_TYPE),),
@@ -331,6 +333,7 @@ def routes() -> Routes:
         RESOURCE,
         publishers.delete,
         summary="Stop publishing",
+        scope="publish",
         parameters=(room, resource),
         responses={200: Content("Stopped")},
     )
@@ -339,6 +342,7 @@ def routes() -> Routes:
         RESOURCE,
         publishers.get,
         summary="Whether a WHIP session is there",
+        scope="publish",
         parameters=(room, resource),
         responses={204: Content("It is there")},
     )

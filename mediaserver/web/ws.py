@@ -395,6 +395,7 @@ def routes() -> Routes:
         "/ws",
         _ws,
         summary="A room session (WebSocket)",
+        scope="rooms",
         description="JSON messages and binary audio; docs/protocol.md describes them all.",
         parameters=(
             Parameter("room", "The room to join; `lobby` if none is named", str),
