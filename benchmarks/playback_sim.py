@@ -33,7 +33,8 @@ class Member:
         self._speed = 1 + chance.uniform(-1, 1) * world.clock_ppm * 1e-6
         self.player = Player(self._loop, world, chance)
         self.player.on_event = self._look_soon
-        self.up, self.down = (Wire(self._loop, world, chance) for _ in range(2))
+        self.up = Wire(self._loop, world, chance, up=True)
+        self.down = Wire(self._loop, world, chance, up=False)
         self.clock, self.follower = self.tools()
         self.joined_s = self._loop.now_s
         self.pings = 0

@@ -22,6 +22,8 @@ class World:
     clock_ppm: float = 50.0
     delay_s: tuple[float, float] = (0.005, 0.25)
     """One way, drawn anew for every message."""
+    lopsided: bool = False
+    """Instead: all messages to the server take the least, all from it the most."""
     in_order: bool = False
     """Whether a message waits for those sent before it, as on one TCP connection."""
     stall_every_s: float = 60.0
@@ -170,12 +172,16 @@ class Player:
 class Wire:
     """One direction of a member's connection."""
 
-    def __init__(self, loop: Loop, world: World, chance: random.Random) -> None:
+    def __init__(self, loop: Loop, world: World, chance: random.Random, *, up: bool) -> None:
         self._loop, self._world, self._chance = loop, world, chance
         self._last_s = 0.0
+        low_s, high_s = world.delay_s
+        if world.lopsided:
+            low_s = high_s = low_s if up else high_s
+        self._delay_s = (low_s, high_s)
 
     def send(self, deliver: Callable[[], None]) -> None:
-        at_s = self._loop.now_s + self._chance.uniform(*self._world.delay_s)
+        at_s = self._loop.now_s + self._chance.uniform(*self._delay_s)
         if self._world.in_order:
             at_s = self._last_s = max(at_s, self._last_s)
         self._loop.at(at_s, deliver)

@@ -18,7 +18,7 @@ const CORRECT_IN_S = 2;
 /** Drift above this is corrected by a seek. */
 const SEEK_S = 1;
 /** A seek that landed off by less is finished by rate. */
-const MISSED_S = 2;
+const MISSED_S = 1.5;
 /** Between two seeks; twice as long after each one that did not bring the player in sync. */
 const MIN_SEEK_GAP_S = 5;
 const MAX_SEEK_GAP_S = 60;

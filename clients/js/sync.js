@@ -16,7 +16,7 @@ const PLACED_S = 0.05;
 /** Two paused players this near show the same. */
 const FRAME_S = 0.1;
 /** A landing that is late by more seeks again, MAX_LANDING_SEEKS times in all. */
-const AGAIN_S = 2;
+const AGAIN_S = 1.5;
 const MAX_LANDING_SEEKS = 3;
 /** Nobody waits longer than this for the shared position to come by; it seeks back instead. */
 const EARLY_S = 2;

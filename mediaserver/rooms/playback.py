@@ -57,9 +57,7 @@ class Playback:
         if not self.playing:
             return self.position_s
         position_s = self.position_s + max(0.0, now_s - self.anchor_s) * self.rate
-        if self.duration_s is not None:
-            position_s = min(position_s, max(self.duration_s, self.position_s))
-        return position_s
+        return position_s if self.duration_s is None else min(position_s, self.duration_s)
 
     def waits(self, now_s: float) -> bool:
         """Whether the start waits for members."""
@@ -184,12 +182,11 @@ def check_base(state: Playback, base: Base | None) -> None:
 def _play(state: Playback, position_s: float | None, now_s: float, lead_s: float) -> Playback:
     _need_item(state)
     if position_s is None:
-        if state.playing and not _at_end(state, now_s):
-            return state
+        position_s = state.position_s
         if _at_end(state, now_s):
             state, position_s = replace(state, epoch=state.epoch + 1), 0.0
-        else:
-            position_s = state.position_s
+        elif state.playing:
+            return state
     return replace(
         state,
         playing=True,
@@ -267,8 +264,8 @@ def _at_end(state: Playback, now_s: float) -> bool:
 def _within(state: Playback, position_s: float) -> float:
     if not math.isfinite(position_s):
         raise BadInput("the position must be a number of seconds")
-    position_s = max(0.0, position_s)
-    return position_s if state.duration_s is None else min(position_s, state.duration_s)
+    end_s = math.inf if state.duration_s is None else state.duration_s
+    return min(max(0.0, position_s), end_s)
 
 
 # ---- the ready barrier ---------------------------------------------------------------------

@@ -21,7 +21,7 @@ CORRECT_IN_S = 2.0
 """A correction takes about this long, where MAX_CORRECTION allows it."""
 SEEK_S = 1.0
 """Drift above this is corrected by a seek."""
-MISSED_S = 2.0
+MISSED_S = 1.5
 """A seek that landed off by less is finished by rate."""
 MIN_SEEK_GAP_S = 5.0
 """Between two seeks; twice as long after each one that did not bring the player in sync,"""

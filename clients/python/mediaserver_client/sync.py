@@ -24,7 +24,7 @@ PLACED_S = 0.05
 """A player that holds for the start this near its position need not seek."""
 FRAME_S = 0.1
 """Two paused players this near show the same."""
-AGAIN_S = 2.0
+AGAIN_S = 1.5
 """A landing that is late by more seeks again,"""
 MAX_LANDING_SEEKS = 3
 """so many times in all."""

@@ -158,7 +158,7 @@ def test_much_drift_is_a_seek_after_some_readings_and_then_no_other_soon() -> No
     control = DriftController()
     assert [step_behind(control, 0.5 * k, 1.5) for k in range(3)] == [False, False, True]
     control.sought(1.0)
-    assert not any(step_behind(control, 2.0 + 0.5 * k, 1.9) for k in range(40))
+    assert not any(step_behind(control, 2.0 + 0.5 * k, 1.4) for k in range(40))
     assert not any(step_behind(control, 1.5 + 0.5 * k, 2.5) for k in range(3))
 
 
