@@ -1,4 +1,4 @@
-"""The command line: ``mediaserver serve | worker | models | doctor``."""
+"""The command line: ``mediaserver serve | worker | models | users | keys | doctor``."""
 
 import argparse
 import os
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from mediaserver import __version__
+from mediaserver.identity.command_line import add_commands as add_identity_commands
 from mediaserver.kernel import logging
 from mediaserver.kernel.errors import ConfigurationError
 from mediaserver.settings import Settings, load_settings
@@ -29,6 +30,8 @@ examples:
   mediaserver models pull whisper-base     fetch the default speech model (148 MB)
   mediaserver serve                        serve on http://127.0.0.1:8080
   mediaserver serve --host 0.0.0.0         for others too; needs MEDIASERVER_API_KEY
+  mediaserver users add anna --role host   let somebody log in
+  mediaserver keys create bot --scope listen     a key for a program
   mediaserver doctor                       say what is missing on this machine
 """
 
@@ -46,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     _add_serve(commands)
     _add_worker(commands)
     _add_models(commands)
+    add_identity_commands(commands)
     _add_doctor(commands)
     return top
 
