@@ -13,7 +13,7 @@ from mediaserver.kernel.clocks import SystemClock
 from mediaserver.kernel.logging import get_logger
 from mediaserver.protocol.health import PartState
 from mediaserver.protocol.messages import IceServer
-from mediaserver.rooms.room import Rooms
+from mediaserver.rooms.hub import RoomHub
 from mediaserver.rtc.containers import DecoderPool
 from mediaserver.rtc.peer import Peers, RtcConfig
 from mediaserver.sessions.figures import Figures
@@ -57,8 +57,10 @@ def build_app(settings: Settings) -> web.Application:
     app[keys.DECODERS] = DecoderPool()
     app[keys.ICE_SERVERS] = ice_servers(settings.ice_servers)
     app[keys.PEERS] = Peers(rtc_config(settings))
+    hub = RoomHub(app[keys.REDIS], clock, settings.instance_id, figures.dropped)
+    app[keys.ROOMS] = hub
     app[keys.SESSIONS] = Sessions(
-        client, Rooms(), store, clock, figures, max_sessions=settings.max_streams
+        client, hub, store, clock, figures, max_sessions=settings.max_streams
     )
     app.on_response_prepare.append(whip.add_cors)
     mount(
@@ -122,7 +124,9 @@ async def _run_parts(
     for url in urls:
         client.add(url)
     app[keys.TRANSCRIPTS].start()
+    app[keys.ROOMS].start()
     yield
+    await app[keys.ROOMS].aclose()
     await app[keys.TRANSCRIPTS].aclose()
     await client.aclose()
     if supervisor is not None:

@@ -13,8 +13,10 @@ import pytest
 import structlog
 
 from mediaserver.inference.registry import ModelRegistry
+from mediaserver.stores.redis import RedisStore
 from tests.live import LiveServer, run_server
 from tests.speech import Clip, NoSuchClip, clip
+from tests.valkey import ValkeyProcess, run_valkey
 
 PROJECT = Path(__file__).resolve().parents[1]
 ARTIFACTS = PROJECT / "artifacts"
@@ -74,6 +76,21 @@ def start_server(
             )
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyProcess]:
+    """A real valkey-server, shared by the whole run."""
+    with run_valkey(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
+
+
+@pytest.fixture
+async def redis(valkey: ValkeyProcess) -> AsyncIterator[RedisStore]:
+    """A connection to the valkey-server, which is empty."""
+    async with RedisStore(valkey.url) as store:
+        await store.client.flushall()
+        yield store
 
 
 @pytest.hookimpl(wrapper=True)

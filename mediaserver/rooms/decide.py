@@ -1,5 +1,6 @@
 """`decide`: the state of a room, who asks, what is asked → the new state and what is told. Pure."""
 
+from collections.abc import Mapping
 from typing import assert_never
 
 from mediaserver.protocol import room_commands as c
@@ -13,6 +14,7 @@ from mediaserver.rooms.decision import (
     Depart,
     EndTrack,
     Join,
+    Limit,
     Restore,
     ServerCommand,
     StartTrack,
@@ -104,7 +106,12 @@ def decide_for_server(state: RoomState, command: ServerCommand, context: Context
         case EndTrack():
             return _end_track(state, command)
         case Watch(member_id=member_id):
-            return _watch(state, member_id)
+            return _changed(state, member_id, {"watches": True})
+        case Limit(member_id=member_id, grants=grants):
+            member = state.members.get(member_id)
+            hidden = member is not None and member.grants.hidden  # others were told so
+            limited = grants.model_copy(update={"hidden": hidden})
+            return _changed(state, member_id, {"grants": limited})
         case Tick():
             return _tick(state, context)
         case ChangeSettings(change=change):
@@ -133,12 +140,15 @@ def _end_track(state: RoomState, command: EndTrack) -> Decision:
     return Decision(state.model_copy(update={"tracks": tracks}), (told,))
 
 
-def _watch(state: RoomState, member_id: str) -> Decision:
-    member = state.members.get(member_id)
-    if member is None or member.watches:
+def _changed(state: RoomState, member_id: str, change: Mapping[str, object]) -> Decision:
+    """A member changes in what others are not told."""
+    before = state.members.get(member_id)
+    if before is None:
         return Decision(state)
-    members = {**state.members, member_id: member.model_copy(update={"watches": True})}
-    return Decision(state.model_copy(update={"members": members}))
+    after = before.model_copy(update=change)
+    if after == before:
+        return Decision(state)
+    return Decision(state.model_copy(update={"members": {**state.members, member_id: after}}))
 
 
 def _tick(state: RoomState, context: Context) -> Decision:

@@ -82,6 +82,14 @@ class Watch:
 
 
 @dataclass(frozen=True, slots=True)
+class Limit:
+    """A member showed newer credentials, that allow this at most."""
+
+    member_id: str
+    grants: Grants
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time went by: do what is due."""
 
@@ -108,6 +116,7 @@ ServerCommand = (
     | StartTrack
     | EndTrack
     | Watch
+    | Limit
     | Tick
     | ChangeSettings
     | CloseRoom

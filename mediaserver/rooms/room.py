@@ -320,11 +320,11 @@ class Room:
             case MemberUpdated(member=info) | MemberJoined(member=info):
                 member = self.members.get(info.member_id)
                 if member is not None and member.follow(info, settings):
-                    self._regranted(member)
+                    self.regranted(member)
             case RoomUpdated():
                 for member in list(self.members.values()):
                     if member.regrant(settings):
-                        self._regranted(member)
+                        self.regranted(member)
             case MemberLeft(member_id=member_id, reason=reason):
                 self._gone(member_id, reason)
             case RoomClosed(reason=reason):
@@ -334,7 +334,8 @@ class Room:
             case _:
                 pass
 
-    def _regranted(self, member: LocalMember) -> None:
+    def regranted(self, member: LocalMember) -> None:
+        """Tell a member what it may do now."""
         member.attendee.deliver(Granted(role=member.record.role, grants=member.grants), None)
         member.attendee.granted(member.grants)
 

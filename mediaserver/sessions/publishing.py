@@ -65,7 +65,7 @@ class AudioPublisher:
         self.track.push(chunk)
 
 
-_CHANNELS: dict[str, str] = {
+CHANNELS: dict[str, str] = {
     "caption": "captions",
     "speech.started": "captions",
     "track.started": "captions",
@@ -73,6 +73,9 @@ _CHANNELS: dict[str, str] = {
     "finalized": "captions",
     "status": "captions",
     "chat": "chat",
+    "chat.edited": "chat",
+    "chat.deleted": "chat",
+    "chat.reacted": "chat",
     "metrics": "metrics",
 }
 """Which message goes over which data channel, where that is open."""
@@ -121,13 +124,11 @@ class PeerPublisher:
 
     def send(self, message: m.ServerMessage, key: Hashable | None) -> bool:
         """Send over the message's data channel; False if it has none or that is not open."""
-        label = _CHANNELS.get(message.type)
+        label = CHANNELS.get(message.type)
         if label is None or not self._peer.channel_open(label):
             return False
         replaces = ("caption", message.caption_id) if isinstance(message, m.Caption) else None
-        return self._peer.send(
-            label, message.model_dump_json(), key, replaces if key is None else None
-        )
+        return self._peer.send(label, message.wire_text(), key, replaces if key is None else None)
 
     def stats(self) -> PeerStats:
         """The figures of the last second."""

@@ -24,7 +24,9 @@ from mediaserver.protocol.messages import (
     TrackEnded,
     TrackStarted,
 )
-from mediaserver.rooms.room import Room
+from mediaserver.rooms.grants import check
+from mediaserver.rooms.room import Joined, Room
+from mediaserver.rooms.state import LeaveReason
 from mediaserver.sessions.captions import caption_of
 from mediaserver.sessions.figures import Figures
 from mediaserver.sessions.track import CaptionTrack, Listener
@@ -52,8 +54,9 @@ class Session:
         self.id = new_id("s", 24)
         self.kind = kind
         self.member_id = member_id
-        self.name = name
+        self._name = name
         self.room: Room | None = None
+        self._joined: Joined | None = None
         self.started_at = clock.wall_s()
         self._opened_s = clock.monotonic_s()
         self.ended = asyncio.Event()
@@ -67,14 +70,30 @@ class Session:
         self._closing = False
 
     @property
+    def name(self) -> str:
+        """As others see it now."""
+        return self._joined.member.record.name if self._joined is not None else self._name
+
+    def enter(self, room: Room, joined: Joined) -> None:
+        """Take a place in a room."""
+        self.room, self._joined = room, joined
+
+    def leave(self, reason: LeaveReason) -> None:
+        """Give the place back, if there is one."""
+        if self.room is not None and self._joined is not None:
+            self.room.leave(self.member_id, self._joined.connection, reason)
+
+    @property
     def tracks(self) -> tuple[CaptionTrack, ...]:
         """Tracks that are live."""
         return tuple(self._tracks.values())
 
     def open_track(self, options: CaptionOptions, listener: Listener | None = None) -> CaptionTrack:
-        """Begin to caption a track. Raises Overloaded or Conflict."""
+        """Begin to caption a track. Raises Overloaded, Conflict, or Forbidden (a room's)."""
         if self._muted:
             raise Conflict("the session is over; open another")
+        if self._joined is not None:
+            check(self._joined.member.grants, "can_publish", self._joined.member.record)
         if len(self._tracks) >= MAX_TRACKS:
             raise Overloaded(f"a session has at most {MAX_TRACKS} tracks at once")
         self._client.check_room()
@@ -130,7 +149,7 @@ class Session:
                     self.room.caption(
                         caption_of(
                             event,
-                            seq=self.room.next_seq(),
+                            seq=None,
                             track_id=track.id,
                             member_id=self.member_id,
                             speaker=self.name,
@@ -140,10 +159,12 @@ class Session:
                     )
             case SpeechBegan(at_s):
                 if self.room is not None:
-                    self.room.tell(SpeechStarted(track_id=track.id, at_s=at_s), "speech.started")
+                    self.room.tell(
+                        SpeechStarted(track_id=track.id, at_s=at_s), ("speech.started", track.id)
+                    )
             case StatusChanged(captions, detail):
                 if self.room is not None:
-                    self.room.tell(Status(captions=captions, detail=detail))
+                    self.room.tell(Status(captions=captions, detail=detail), ("status", track.id))
             case Ended(reason):
                 self._tracks.pop(track.id, None)
                 self.transcript.end_track(track.id)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mediaserver.identity.service import Identity
     from mediaserver.kernel.clocks import Clock
     from mediaserver.protocol.messages import IceServer
+    from mediaserver.rooms.hub import RoomHub
     from mediaserver.rtc.containers import DecoderPool
     from mediaserver.rtc.peer import Peers
     from mediaserver.sessions.figures import Figures
@@ -31,6 +32,7 @@ CLOCK: web.AppKey[Clock] = web.AppKey("clock")
 REDIS: web.AppKey[RedisStore] = web.AppKey("redis")
 DATABASE: web.AppKey[Database] = web.AppKey("database")
 IDENTITY: web.AppKey[Identity] = web.AppKey("identity")
+ROOMS: web.AppKey[RoomHub] = web.AppKey("rooms")
 SESSIONS: web.AppKey[Sessions] = web.AppKey("sessions")
 TRANSCRIPTS: web.AppKey[TranscriptStore] = web.AppKey("transcripts")
 PEERS: web.AppKey[Peers] = web.AppKey("peers")

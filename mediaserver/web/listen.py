@@ -121,7 +121,7 @@ async def _open(
         model_info=ModelInfo(name=model, version=__version__, arch="whisper"),
         model_uuid=str(uuid.uuid5(uuid.NAMESPACE_URL, f"urn:mediaserver:model:{model}")),
     )
-    session = app[keys.SESSIONS].open(kind="listen", room=None, name=_NAME)
+    session = app[keys.SESSIONS].open(kind="listen", name=_NAME)
     try:
         return ListenConnection(
             request, socket, session, query, app[keys.DECODERS], metadata, limits

@@ -12,6 +12,9 @@ from mediaserver.kernel.errors import BadInput, NotFound, TooLarge, Unavailable,
 from mediaserver.kernel.logging import bind, get_logger
 from mediaserver.kernel.tasks import TaskScope
 from mediaserver.protocol import messages as m
+from mediaserver.protocol.rooms import Grants
+from mediaserver.rooms.grants import ALL
+from mediaserver.rooms.presence import Newcomer
 from mediaserver.rtc.peer import CloseReason, Peer
 from mediaserver.rtc.sdp import MAX_SDP_BYTES, WHIP_RULES
 from mediaserver.rtc.whip import (
@@ -25,9 +28,12 @@ from mediaserver.rtc.whip import (
     parse_fragment,
     transcript_link,
 )
+from mediaserver.sessions.publishing import CHANNELS
 from mediaserver.sessions.session import Session
 from mediaserver.sessions.track import CaptionTrack
 from mediaserver.web import keys
+from mediaserver.web.auth import principal_of
+from mediaserver.web.door import check_room, may_enter_any, subject_of
 from mediaserver.web.routing import Content, Parameter, Routes
 
 log = get_logger(__name__)
@@ -87,9 +93,18 @@ class Publisher:
 
     def deliver(self, message: m.ServerMessage, key: Hashable | None) -> None:
         """Send what the room is told to a publisher that opened a data channel."""
-        label = "chat" if isinstance(message, m.Chat) else "captions"
-        if self.peer is not None and self.peer.channel_open(label):
-            self.peer.send(label, message.model_dump_json(), key)
+        label = CHANNELS.get(message.type)
+        if label is not None and self.peer is not None and self.peer.channel_open(label):
+            self.peer.send(label, message.wire_text(), key)
+
+    def granted(self, grants: Grants) -> None:
+        """End when it may not be heard any more."""
+        if not grants.can_publish:
+            self.dismiss(4403, "you may not publish any more")
+
+    def dismiss(self, code: int, reason: str) -> None:
+        """The room sends the publisher away."""
+        self._publishers.dismiss(self, reason)
 
     async def end(self, reason: str) -> None:
         """End the session, with its pending finals; the first call's reason counts."""
@@ -139,6 +154,11 @@ class Publishers:
             told = reason if reason in ("left", "lost") else "failed"
             self._scope.spawn(f"end {publisher.id[:12]}", publisher.end(told))
 
+    def dismiss(self, publisher: Publisher, reason: str) -> None:
+        """A room sends a publisher away."""
+        if publisher.peer is not None and not self._scope.closed:
+            self._scope.spawn("dismiss", publisher.peer.close("left", reason))
+
     def _find(self, request: web.Request) -> Publisher:
         publisher = self._publishers.get(request.match_info["resource"])
         if publisher is None or publisher.room != request.match_info["room"]:
@@ -150,7 +170,8 @@ class Publishers:
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Publish."""
         app = request.app
-        room, name, options = _room_of(request), _name_of(request), _options_of(request)
+        room, options = _room_of(request), _options_of(request)
+        newcomer = _newcomer(request, room)
         _check_type(request, SDP_TYPE)
         sdp = await _read_text(request, MAX_SDP_BYTES)
         publisher = Publisher(self, room)
@@ -160,8 +181,8 @@ class Publishers:
             try:
                 answer = await peer.accept(sdp, WHIP_RULES)
                 self._publishers[publisher.id] = publisher
-                session = app[keys.SESSIONS].open(
-                    kind="whip", room=room, name=name, deliver=publisher.deliver
+                session, _ = await app[keys.SESSIONS].enter(
+                    kind="whip", room=room, newcomer=newcomer, attendee=publisher
                 )
                 publisher.begin(session, options)
                 if peer.closed:
@@ -257,6 +278,21 @@ def _options_of(request: web.Request) -> m.CaptionOptions:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise BadInput(f"{first['loc'][0]}: {first['msg']}", code="bad_options") from None
+
+
+def _newcomer(request: web.Request, room: str) -> Newcomer:
+    """As whom it publishes. Raises BadInput, Unauthorized or Forbidden."""
+    principal = principal_of(request)
+    check_room(principal, room)
+    return Newcomer(
+        name=_name_of(request),
+        kind="whip",
+        subject=subject_of(principal),
+        grants=principal.grants if principal.grants is not None else ALL,
+        role="member",
+        invited=may_enter_any(principal),
+        may_create=principal.may("rooms:create"),
+    )
 
 
 def _check_type(request: web.Request, wanted: str) -> None:

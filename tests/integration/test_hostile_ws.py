@@ -1,6 +1,7 @@
 """Bad clients get a clear error, and harm nobody."""
 
 import asyncio
+import contextlib
 import json
 import os
 import time
@@ -173,7 +174,12 @@ def open_files(server: LiveServer) -> int:
 async def test_a_client_that_never_reads_is_sent_away_and_harms_nobody(
     live_server: LiveServer,
 ) -> None:
-    async with join(live_server, "deaf", "Ann") as ann, join(live_server, "deaf", "Bob") as bob:
+    async with (
+        contextlib.AsyncExitStack() as stack,
+        join(live_server, "deaf", "Ann") as ann,
+        join(live_server, "deaf", "Bob") as bob,
+    ):
+        talkers = [await stack.enter_async_context(join(live_server, "deaf")) for _ in range(20)]
         deaf = RawMember(live_server, "deaf", receive_buffer=4096)
         count, before = await open_sessions(live_server), resident_mb(live_server)
         trips: list[float] = []
@@ -181,14 +187,19 @@ async def test_a_client_that_never_reads_is_sent_away_and_harms_nobody(
         while await open_sessions(live_server) >= count:
             assert time.monotonic() - started < 20.0, "it is still there"
             deaf.send_frame(b"", opcode=10)  # a pong: only its full buffers tell
-            for _ in range(100):
-                await ann.send("chat.send", text="x" * 1990)
+            for talker in talkers:
+                for _ in range(10):
+                    await talker.send("chat.send", text="x" * 1990)
+            await asyncio.sleep(0.3)  # each may say 30 messages a second
             sent = time.monotonic()
             await ann.send("chat.send", text="last", id=str(sent))
             await bob.wait_for("chat", partial(has_id, str(sent)))
             trips.append(time.monotonic() - sent)
             ann.messages.clear()
             bob.messages.clear()
+            for talker in talkers:
+                assert talker.errors == []
+                talker.messages.clear()
         assert max(trips) < 1.5, "the others were held up"
         assert resident_mb(live_server) - before < 40.0
         assert await asyncio.to_thread(deaf.gone_within, 5.0) is not None
@@ -203,13 +214,26 @@ def has_id(client_id: str, message: Json) -> bool:
 
 async def test_a_flood_of_requests_is_answered_each(live_server: LiveServer) -> None:
     async with join(live_server, "flood") as member:
-        for _ in range(200):
+        for _ in range(30):
             await member.connection.send_str("nonsense")
             await member.send("finalize")
         async with asyncio.timeout(10.0):
-            while len(member.errors) < 200 or len(member.told("finalized")) < 200:
+            while len(member.errors) < 30 or len(member.told("finalized")) < 30:
                 await asyncio.sleep(0.05)
         await check_alive(member)
+
+
+async def test_who_floods_is_refused_and_at_last_sent_away(live_server: LiveServer) -> None:
+    async with join(live_server, "flood", "Bob") as bob, join(live_server, "flood") as member:
+        with contextlib.suppress(ConnectionError):
+            for number in range(3000):
+                await member.send("chat.send", text="hello", id=str(number))
+        assert await member.wait_closed() == 1008
+        assert set(member.errors) <= {"too_many_requests"}
+        refused = member.told("error")[0]
+        assert refused["problem"]["retry_after_s"] < 1.0
+        assert int(refused["in_reply_to"]) >= 60
+        await check_alive(bob)
 
 
 # ---- many

@@ -9,21 +9,25 @@ from pathlib import Path
 import pytest
 from aiohttp import WSServerHandshakeError, web
 from aiohttp.test_utils import TestClient
+from pydantic import SecretStr
 from pytest_aiohttp.plugin import AiohttpClient
 
 from mediaserver.captions.audio import to_s16
-from mediaserver.rooms.room import Rooms
+from mediaserver.rooms.hub import RoomHub
 from mediaserver.rtc.audio import DecoderPool
 from mediaserver.rtc.peer import Peers, RtcConfig
 from mediaserver.sessions.registry import Sessions
 from mediaserver.sessions.transcripts import TranscriptStore
 from mediaserver.settings import Settings
+from mediaserver.stores.redis import RedisStore
 from mediaserver.web import keys, ws
 from mediaserver.web.application import new_application
+from mediaserver.web.foundation import add_identity, add_stores
 from mediaserver.web.routing import mount
 from tests.integration.ws_member import Member
 from tests.unit.inference.scripted import Script, random_script
 from tests.unit.sessions.scripted_worker import Stage
+from tests.valkey import ValkeyProcess
 
 Client = TestClient[web.Request, web.Application]
 Open = Callable[..., Awaitable[Client]]
@@ -38,20 +42,29 @@ async def stage() -> AsyncIterator[Stage]:
 
 
 @pytest.fixture
-async def serve(stage: Stage, aiohttp_client: AiohttpClient, tmp_path: Path) -> AsyncIterator[Open]:
+async def serve(
+    stage: Stage,
+    aiohttp_client: AiohttpClient,
+    tmp_path: Path,
+    valkey: ValkeyProcess,
+    redis: RedisStore,
+) -> AsyncIterator[Open]:
     """A server with the parts that ``/ws`` needs."""
     stores: list[TranscriptStore] = []
     pools: list[DecoderPool] = []
 
     async def start(max_sessions: int = 100) -> Client:
-        settings = Settings(data_dir=tmp_path)
+        settings = Settings(data_dir=tmp_path, redis_url=SecretStr(valkey.url))
         app = new_application(settings)
         store = TranscriptStore(tmp_path / "transcripts", settings, stage.clock)
         app[keys.CLOCK], app[keys.FIGURES] = stage.clock, stage.figures
+        add_stores(app, settings)
+        add_identity(app, settings, announce=lambda _: None)
+        hub = app[keys.ROOMS] = RoomHub(app[keys.REDIS], stage.clock, "test")
         app[keys.DECODERS], app[keys.ICE_SERVERS] = DecoderPool(), ()
         app[keys.PEERS] = Peers(RtcConfig(include_loopback=True))
         sessions = Sessions(
-            stage.client, Rooms(), store, stage.clock, stage.figures, max_sessions=max_sessions
+            stage.client, hub, store, stage.clock, stage.figures, max_sessions=max_sessions
         )
         app[keys.SESSIONS] = sessions
         stores.append(store)
@@ -60,7 +73,13 @@ async def serve(stage: Stage, aiohttp_client: AiohttpClient, tmp_path: Path) -> 
         async def drain(_: web.Application) -> None:
             await sessions.aclose(1.0)
 
+        async def run_rooms(_: web.Application) -> AsyncIterator[None]:
+            hub.start()
+            yield
+            await hub.aclose()
+
         app.on_shutdown.append(drain)
+        app.cleanup_ctx.append(run_rooms)
         mount(app, [ws.routes()])
         return await aiohttp_client(app)
 

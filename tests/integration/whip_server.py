@@ -11,6 +11,7 @@ from aiohttp.test_utils import TestClient
 from mediaserver.captions.audio import SAMPLE_RATE_HZ, AudioChunk
 from mediaserver.kernel.errors import Overloaded, Unavailable
 from mediaserver.protocol.messages import CaptionOptions, IceServer
+from mediaserver.rooms.presence import Attendee, Newcomer
 from mediaserver.rtc.peer import Peers, RtcConfig
 from mediaserver.rtc.whip import FRAGMENT_TYPE
 from mediaserver.settings import Settings
@@ -74,14 +75,16 @@ class FakeSessions:
         self.draining = False
         self.full = False
 
-    def open(self, *, kind: str, room: str | None, name: str, deliver: Any = None) -> FakeSession:
-        assert kind == "whip"
+    async def enter(
+        self, *, kind: str, room: str, newcomer: Newcomer, attendee: Attendee
+    ) -> tuple[FakeSession, None]:
+        assert kind == newcomer.kind == "whip"
         if self.draining:
             raise Unavailable("this server is stopping", retry_after_s=5)
-        session = FakeSession(len(self.sessions), room, name, deliver)
+        session = FakeSession(len(self.sessions), room, newcomer.name, attendee.deliver)
         session.full = self.full
         self.sessions.append(session)
-        return session
+        return session, None
 
 
 class Server:

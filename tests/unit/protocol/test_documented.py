@@ -11,11 +11,11 @@ from pydantic import BaseModel
 from mediaserver.kernel import errors
 from mediaserver.protocol import chat, deepgram, messages, problems, room_commands, rooms
 from mediaserver.protocol.deepgram_query import ListenQuery
-from mediaserver.rooms import room
+from mediaserver.rooms import replica, state
 from mediaserver.rtc.sdp import MAX_SDP_BYTES
 from mediaserver.rtc.whip import FRAGMENT_TYPE, MAX_FRAGMENT_BYTES, SDP_TYPE, TRANSCRIPT_RELATION
 from mediaserver.sessions import session, track
-from mediaserver.web import transcripts, whip, ws
+from mediaserver.web import transcripts, whip, ws_connection, ws_room
 
 TEXT = (Path(__file__).resolve().parents[3] / "docs" / "protocol.md").read_text(encoding="utf-8")
 
@@ -107,18 +107,21 @@ def test_limits_are_those_of_the_code() -> None:
     for limit in (
         f"a text message | {messages.MAX_CLIENT_MESSAGE_BYTES} bytes; "
         f"an `offer` {messages.MAX_OFFER_MESSAGE_BYTES} bytes",
+        f"messages of a member | {ws_room.MESSAGES_HZ:g} a second, "
+        f"{ws_room.MESSAGES_AT_ONCE:g} at once",
+        f"{ws_room.REFUSED_AT_MOST} refused within {ws_room.REFUSED_WITHIN_S:g} s",
         f"items of a queue | {rooms.MAX_QUEUE_ITEMS} ",
         f"a binary message | {messages.MAX_AUDIO_MESSAGE_BYTES} bytes",
         f"an SDP offer | {MAX_SDP_BYTES} bytes",
-        f"unread | {ws.OUTBOX_CAPACITY}, partials",
-        f"by your network | {ws.SEND_TIMEOUT_S:g} s",
+        f"unread | {ws_connection.OUTBOX_CAPACITY}, partials",
+        f"by your network | {ws_connection.SEND_TIMEOUT_S:g} s",
         f"speech worker | {track.MAX_OWED_S:g} s a track",
         f"tracks of a session | {session.MAX_TRACKS} ",
-        f"members of a room | {room.MAX_MEMBERS} ",
-        f"after `leave` | {ws.CLOSE_TIMEOUT_S:g} s",
+        f"members of a room | {state.MAX_MEMBERS} ",
+        f"after `leave` | {ws_connection.CLOSE_TIMEOUT_S:g} s",
     ):
         assert limit in text, limit
-    assert f"newest {room.KEPT_FINALS} captions and {room.KEPT_CHAT} chat" in TEXT.replace(
+    assert f"newest {replica.TOLD_FINALS} captions and {replica.TOLD_CHAT} chat" in TEXT.replace(
         "\n", " "
     )
     assert f"1 to {messages.MAX_CHAT_CHARACTERS} characters" in section("`chat.send`")

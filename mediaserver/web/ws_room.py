@@ -1,0 +1,187 @@
+"""A member's commands to its room, over its WebSocket session."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+
+from mediaserver.identity.principal import Principal
+from mediaserver.identity.service import Identity
+from mediaserver.kernel.clocks import Clock
+from mediaserver.kernel.errors import (
+    Forbidden,
+    MediaServerError,
+    TooManyRequests,
+    Unavailable,
+)
+from mediaserver.kernel.tasks import TaskScope
+from mediaserver.protocol import messages as m
+from mediaserver.protocol import room_commands as c
+from mediaserver.protocol.problems import ErrorMessage, problem_of
+from mediaserver.protocol.room_events import Ack, ClockPong, Reaction, SomebodyTyping
+from mediaserver.rooms.decide import MemberCommand
+from mediaserver.rooms.decision import Limit, Watch
+from mediaserver.rooms.grants import ALL, check
+from mediaserver.rooms.limits import TokenBucket
+from mediaserver.rooms.presence import LocalMember
+from mediaserver.rooms.room import CLOSE_EXPIRED, CLOSE_SENT_AWAY, Room
+from mediaserver.web.door import subject_of
+
+MESSAGES_HZ = 30.0
+MESSAGES_AT_ONCE = 60.0
+REFUSED_AT_MOST = 200
+REFUSED_WITHIN_S = 10.0
+MAX_PENDING = 100
+"""Commands of one member that wait for Redis."""
+LOOK_S = 2.0
+"""How often a connection's credentials are looked at."""
+
+RoomMessage = MemberCommand | c.Typing | c.React | c.ClockPing | c.PlaybackReport | c.Authenticate
+_FREE = (m.Ping, m.Candidate, c.ClockPing)
+"""Not counted against the member's messages."""
+
+
+class FloodGate:
+    """Refuses what is too much, and says when it is too much for too long."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._bucket = TokenBucket(MESSAGES_HZ, MESSAGES_AT_ONCE)
+        self._patience = TokenBucket(REFUSED_AT_MOST / REFUSED_WITHIN_S, REFUSED_AT_MOST)
+
+    def check(self, message: m.ClientMessage | None) -> None:
+        """Count a message, or (None) one that could not be read. Raises TooManyRequests."""
+        if isinstance(message, _FREE):
+            return
+        if not self._bucket.take(self._clock.monotonic_s()):
+            raise TooManyRequests(
+                f"more than {MESSAGES_HZ:g} messages a second; send less",
+                retry_after_s=round(self._bucket.wait_s(), 3),
+            )
+
+    def patient(self) -> bool:
+        """Count a message that was refused; False where there were too many of them."""
+        return self._patience.take(self._clock.monotonic_s())
+
+
+class RoomDesk:
+    """Takes one member's commands: orders them, answers them."""
+
+    def __init__(
+        self,
+        room: Room,
+        member: LocalMember,
+        principal: Principal,
+        tell: Callable[[m.ServerMessage], None],
+        end: Callable[[int, str], None],
+        identity: Identity,
+        scope: TaskScope,
+        now_s: Callable[[], float],
+    ) -> None:
+        self._room = room
+        self._member = member
+        self._principal = principal
+        self._tell = tell
+        self._end = end
+        self._identity = identity
+        self._scope = scope
+        self._now_s = now_s
+        self._pending = 0
+
+    @property
+    def principal(self) -> Principal:
+        """As whom the member is here, by its newest credentials."""
+        return self._principal
+
+    @property
+    def _id(self) -> str:
+        return self._member.record.member_id
+
+    def take(self, message: RoomMessage) -> None:
+        """Take a command; what has to wait for Redis is answered later, in order.
+
+        Raises Forbidden, TooManyRequests.
+        """
+        match message:
+            case c.ClockPing(t0=t0):
+                self._clock_ping(t0)
+            case c.Typing(typing=typing):
+                check(self._member.grants, "can_chat", self._member.record)
+                told = SomebodyTyping(member_id=self._id, typing=typing)
+                self._room.tell(told, ("typing", self._id), but=self._id)
+            case c.React(emoji=emoji):
+                check(self._member.grants, "can_react")
+                reaction = Reaction(member_id=self._id, emoji=emoji)
+                self._room.tell(reaction, ("reaction", id(message)))
+            case c.PlaybackReport(round_trip_ms=round_trip_ms):
+                self._room.round_trips_s[self._id] = min(round_trip_ms / 1000, 10.0)
+            case c.Authenticate():
+                self._later(self._authenticate(message), message)
+            case _:
+                self._later(self._command(message), message)
+
+    def _clock_ping(self, t0: float) -> None:
+        at = self._now_s()
+        if not self._member.record.watches:
+            self._member.record = self._member.record.model_copy(update={"watches": True})
+            self._room.defer(Watch(self._id))
+        self._tell(ClockPong(t0=t0, t1=at, t2=self._now_s()))
+
+    def _later(self, work: Coroutine[None, None, None], message: RoomMessage) -> None:
+        """Do it in a task of its own; the room's commits keep the order."""
+        if self._pending >= MAX_PENDING:
+            work.close()
+            raise TooManyRequests(f"{MAX_PENDING} commands wait for an answer; send fewer at once")
+        self._pending += 1
+        self._scope.spawn("command", self._answered(work, message))
+
+    async def _answered(self, work: Coroutine[None, None, None], message: RoomMessage) -> None:
+        try:
+            await work
+        except MediaServerError as error:
+            self._tell(ErrorMessage(problem=problem_of(error), in_reply_to=name_of(message)))
+        finally:
+            self._pending -= 1
+
+    async def _command(self, message: MemberCommand) -> None:
+        done = await self._room.command(self._id, message)
+        asked = getattr(message, "id", None)
+        if asked is not None:
+            self._tell(Ack(id=asked, seq=done.seq))
+
+    # ---- credentials --------------------------------------------------------------------------
+
+    async def _authenticate(self, message: c.Authenticate) -> None:
+        """Raises Unauthorized, Forbidden, Unavailable."""
+        principal = await self._identity.verify_bearer(message.token)
+        if subject_of(principal) != self._member.record.subject:
+            raise Forbidden("this token is somebody else's", code="wrong_subject")
+        if principal.room not in (None, self._room.name) or not principal.may("rooms"):
+            raise Forbidden("this token is not for this room", code="wrong_room")
+        self._principal = principal
+        grants = principal.grants if principal.grants is not None else ALL
+        if self._member.limit(grants, self._room.replica.view.settings):
+            self._room.regranted(self._member)
+        self._room.defer(Limit(self._id, grants))
+        if message.id is not None:
+            self._tell(Ack(id=message.id))
+
+    async def watch_credentials(self) -> None:
+        """Send the member away when its credentials expire or are revoked."""
+        while True:
+            left_s = LOOK_S
+            if (expires_at := self._principal.expires_at) is not None:
+                left_s = min(LOOK_S, expires_at - self._now_s())
+            if left_s <= 0:
+                self._end(CLOSE_EXPIRED, "your credentials have expired; come with new ones")
+                return
+            await asyncio.sleep(left_s)
+            with contextlib.suppress(Unavailable):
+                if await self._identity.is_revoked(self._principal):
+                    self._end(CLOSE_SENT_AWAY, "your credentials were revoked")
+                    return
+
+
+def name_of(message: m.ClientMessage) -> str:
+    """What an answer to `message` refers to."""
+    asked = getattr(message, "id", None)
+    return asked if asked and not isinstance(message, m.Ping) else message.type
