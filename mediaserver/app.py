@@ -29,6 +29,7 @@ from mediaserver.web import (
     metrics,
     openapi,
     room_tokens,
+    rooms,
     static,
     transcripts,
     whip,
@@ -77,6 +78,7 @@ def build_app(settings: Settings) -> web.Application:
             login.routes(),
             accounts.routes(),
             room_tokens.routes(),
+            rooms.routes(),
         ),
     )
 

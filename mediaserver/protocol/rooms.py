@@ -97,6 +97,12 @@ class RoomInfo(Wire):
     """Title of the current item."""
 
 
+class RoomList(Wire):
+    """GET /api/v1/rooms."""
+
+    rooms: tuple[RoomInfo, ...]
+
+
 class InvitationCreate(Inbound):
     """POST /api/v1/rooms/{room}/invitations."""
 
@@ -119,6 +125,12 @@ class Invitation(Wire):
     """The page's address with the token behind `#`, where no server log sees it."""
 
 
+class InvitationList(Wire):
+    """GET /api/v1/rooms/{room}/invitations."""
+
+    invitations: tuple[Invitation, ...]
+
+
 class JoinRequest(Inbound):
     """POST /api/v1/rooms/{room}/join: a ticket for the WebSocket."""
 
@@ -134,8 +146,15 @@ class JoinTicket(Wire):
     path: str
     expires_in_s: float
     room: str
-    role: RoomRole
+    role: RoomRole | None
+    """Null leaves it to the room: its owner, or who comes first, is host; others are members."""
     grants: Grants
+    """The most that you may do; a role allows less."""
+    token: str | None = None
+    """Of a guest that came with an invitation: a room token (``Authorization: Bearer``), to ask
+    for further tickets with."""
+    token_expires_at: float | None = None
+    """Unix seconds."""
 
 
 # ---- what messages share -------------------------------------------------------------------
@@ -153,6 +172,12 @@ class MemberInfo(Wire):
     chat_muted: bool = False
     publish_muted: bool = False
     caption_language: str = ""
+
+
+class MemberList(Wire):
+    """GET /api/v1/rooms/{room}/members."""
+
+    members: tuple[MemberInfo, ...]
 
 
 class QueueItem(Wire):

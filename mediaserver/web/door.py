@@ -3,7 +3,7 @@
 from aiohttp import web
 from pydantic import TypeAdapter, ValidationError
 
-from mediaserver.identity.principal import Principal
+from mediaserver.identity.principal import LOCAL, STATIC, Principal
 from mediaserver.kernel.errors import BadInput, Forbidden
 from mediaserver.protocol import messages as m
 from mediaserver.rooms.grants import ALL
@@ -75,7 +75,7 @@ async def newcomer_of(request: web.Request) -> tuple[str, Newcomer, Principal]:
         to, invited_as = await request.app[keys.IDENTITY].invitations.take(invitation)
         if to != room:
             raise Forbidden("this invitation is for another room", code="wrong_room")
-    own = "" if principal.kind in ("local", "static") else principal.name
+    own = "" if principal in (LOCAL, STATIC) else principal.name
     name = clean_name(request.query.get("name", "") or own)[: m.MAX_NAME_CHARACTERS]
     newcomer = Newcomer(
         name=name or "guest",
