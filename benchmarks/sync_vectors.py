@@ -17,7 +17,7 @@ Inputs are rounded before they are used, so that both clients compute with the s
 
 import json
 import sys
-from dataclasses import asdict, astuple
+from dataclasses import asdict, astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -175,8 +175,11 @@ def bad_players() -> list[Call]:
     fixed = PlayerState("film", 2.0, False, True, 1.0, False, 20.0)
     for k in range(6):
         follower.step(now_s + 0.5 * k, PlayerState(*astuple(fixed)))
-    for _ in range(2):
-        follower.step(124.0, film)
+    for end_s in (122.9, 123.1):
+        follower.step(end_s, replace(film, position_s=19.0))
+    at_end = replace(film, position_s=20.0)
+    for end_s in (121.9, 122.2, 122.3):
+        follower.step(end_s, at_end)
     follower.update(PlaybackState(1, 1, "film", False, 4.0, 1.0, UNIX_S + 125.0), snapshot=True)
     for position_s in (19.0, 19.0, 4.0):
         follower.step(125.0, PlayerState("film", position_s, False, True, 1.0, True, 20.0))

@@ -9,12 +9,14 @@
 
 import { CONTROL_S, DriftController, Expected, isPlaying } from "./drift.js";
 
+/** A player may come to its end this much before the shared position. */
+const END_S = 1;
 /** A player that stands still and is late by more seeks before it plays. */
 const SEEK_FROM_REST_S = 0.5;
-/** A player that holds for the start this near its position need not seek. */
-const PLACED_S = 0.05;
-/** Two paused players this near show the same. */
-const FRAME_S = 0.1;
+/** A player that holds for the start this near its position starts that much sooner or later. */
+const PLACED_S = 0.2;
+/** Two paused players this near show (about) the same; somebody who asks gets this. */
+const EXACT_S = 0.05;
 /** A landing that is late by more seeks again, MAX_LANDING_SEEKS times in all. */
 const AGAIN_S = 1.5;
 const MAX_LANDING_SEEKS = 3;
@@ -189,7 +191,7 @@ export class PlaybackFollower {
     this.#drift.pause();
     this.#beginLanding();
     const offS = Math.abs(player.positionS - state.position_s);
-    const seek = offS > FRAME_S && player.seekable && this.#placed !== state.seq;
+    const seek = offS > EXACT_S && player.seekable && this.#placed !== state.seq;
     this.#placed = state.seq;
     if (seek) this.#soughtS = nowS;
     return stepOf(nowS + CONTROL_S, {
@@ -205,8 +207,11 @@ export class PlaybackFollower {
    * @param {PlaybackState} state
    */
   #isOver(nowS, player, state) {
-    const positionS = positionAt(state, this.#clock.sharedS(nowS));
-    return player.durationS != null && positionS >= player.durationS;
+    if (player.durationS == null) return false;
+    const restS = player.durationS - positionAt(state, this.#clock.sharedS(nowS));
+    // A player that came to its end first would begin again if it were told to play.
+    const there = player.positionS >= player.durationS - EXACT_S;
+    return restS <= (there ? END_S * state.rate : 0);
   }
 
   /**
@@ -285,7 +290,7 @@ export class PlaybackFollower {
       return aheadS > (EARLY_S + this.#seeks.likelyS) * state.rate;
     }
     if (this.#landingSeeks > 0) return lateS > AGAIN_S;
-    return lateS > (this.#exactly ? PLACED_S : SEEK_FROM_REST_S);
+    return lateS > (this.#exactly ? EXACT_S : SEEK_FROM_REST_S);
   }
 
   /**
@@ -414,5 +419,5 @@ function goesOn(known, state) {
   if (known.anchor_s === state.anchor_s) return known.position_s === state.position_s;
   // Another rate from the anchor on: the same place at that moment.
   const offS = Math.abs(positionAt(known, state.anchor_s) - state.position_s);
-  return known.anchor_s < state.anchor_s && offS < PLACED_S;
+  return known.anchor_s < state.anchor_s && offS < EXACT_S;
 }

@@ -6,6 +6,8 @@ async with connect("http://127.0.0.1:8080") as session:
         print(caption.text)
 """
 
+from mediaserver_client.clock import ClockSync
+from mediaserver_client.drift import PlayerState
 from mediaserver_client.errors import (
     AnswerTimeout,
     AudioError,
@@ -34,6 +36,7 @@ from mediaserver_client.publication import Publication
 from mediaserver_client.session import Session, connect
 from mediaserver_client.sources import AudioSource, PcmBytes, PcmStream, WavFile
 from mediaserver_client.stats import PublicationStats
+from mediaserver_client.sync import PlaybackFollower, PlaybackState, Step
 from mediaserver_client.transcript import render
 
 __version__ = "0.1.0"
@@ -45,12 +48,16 @@ __all__ = [
     "Caption",
     "Chat",
     "ClientError",
+    "ClockSync",
     "ErrorMessage",
     "MediaFile",
     "Metrics",
     "Microphone",
     "PcmBytes",
     "PcmStream",
+    "PlaybackFollower",
+    "PlaybackState",
+    "PlayerState",
     "Problem",
     "ProtocolError",
     "Publication",
@@ -63,6 +70,7 @@ __all__ = [
     "SessionLost",
     "SpeechStarted",
     "Status",
+    "Step",
     "TrackEnded",
     "TrackStarted",
     "WavFile",

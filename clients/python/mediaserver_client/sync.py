@@ -18,12 +18,14 @@ from mediaserver_client.drift import (
     PlayerState,
 )
 
+END_S = 1.0
+"""A player may come to its end this much before the shared position."""
 SEEK_FROM_REST_S = 0.5
 """A player that stands still and is late by more seeks before it plays."""
-PLACED_S = 0.05
-"""A player that holds for the start this near its position need not seek."""
-FRAME_S = 0.1
-"""Two paused players this near show the same."""
+PLACED_S = 0.2
+"""A player that holds for the start this near its position starts that much sooner or later."""
+EXACT_S = 0.05
+"""Two paused players this near show (about) the same; somebody who asks gets this."""
 AGAIN_S = 1.5
 """A landing that is late by more seeks again,"""
 MAX_LANDING_SEEKS = 3
@@ -212,7 +214,7 @@ class PlaybackFollower:
         self._drift.pause()
         self._begin_landing()
         off_s = abs(player.position_s - state.position_s)
-        seek = off_s > FRAME_S and player.seekable and self._placed != state.seq
+        seek = off_s > EXACT_S and player.seekable and self._placed != state.seq
         self._placed = state.seq
         if seek:
             self._sought_s = now_s
@@ -224,8 +226,12 @@ class PlaybackFollower:
         )
 
     def _is_over(self, now_s: float, player: PlayerState, state: PlaybackState) -> bool:
-        position_s = state.position_at(self._clock.shared_s(now_s))
-        return player.duration_s is not None and position_s >= player.duration_s
+        if player.duration_s is None:
+            return False
+        rest_s = player.duration_s - state.position_at(self._clock.shared_s(now_s))
+        # A player that came to its end first would begin again if it were told to play.
+        there = player.position_s >= player.duration_s - EXACT_S
+        return rest_s <= (END_S * state.rate if there else 0.0)
 
     def _end(self, now_s: float, state: PlaybackState) -> Step:
         self._drift.pause()
@@ -287,7 +293,7 @@ class PlaybackFollower:
             return ahead_s > (EARLY_S + self._seeks.likely_s) * state.rate
         if self._landing_seeks > 0:
             return late_s > AGAIN_S
-        return late_s > (PLACED_S if self._exactly else SEEK_FROM_REST_S)
+        return late_s > (EXACT_S if self._exactly else SEEK_FROM_REST_S)
 
     def _seek_ahead(self, now_s: float, player: PlayerState, state: PlaybackState) -> float:
         """Begin a seek; returns where playback will be when the player is likely done with it."""
@@ -357,4 +363,4 @@ def _goes_on(known: PlaybackState, state: PlaybackState) -> bool:
         return known.position_s == state.position_s
     # Another rate from the anchor on: the same place at that moment.
     off_s = abs(known.position_at(state.anchor_s) - state.position_s)
-    return known.anchor_s < state.anchor_s and off_s < PLACED_S
+    return known.anchor_s < state.anchor_s and off_s < EXACT_S

@@ -3,11 +3,13 @@
 import itertools
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mediaserver_client import clock as clocks
+from mediaserver_client import drift
 from mediaserver_client.clock import ClockSync
 from mediaserver_client.drift import CONTROL_S, DriftController, Expected, PlayerState
 from mediaserver_client.sync import PlaybackFollower, PlaybackState
@@ -41,15 +43,15 @@ delays = st.floats(0.0, 0.5)
     st.floats(-100e-6, 100e-6),
 )
 def test_the_truth_lies_within_the_uncertainty(
-    exchanges: list[tuple[float, float, float]], offset_s: float, drift: float
+    exchanges: list[tuple[float, float, float]], offset_s: float, faster: float
 ) -> None:
     clock, now_s = ClockSync(), 0.0
     for there_s, back_s, wait_s in exchanges:
         t0 = clock.ping(now_s)
         arrived_s, now_s = now_s + there_s, now_s + there_s + back_s
-        server_s = arrived_s * (1 + drift) + offset_s
+        server_s = arrived_s * (1 + faster) + offset_s
         assert clock.pong(t0, server_s, server_s, now_s)
-        truth_s = now_s * (1 + drift) + offset_s
+        truth_s = now_s * (1 + faster) + offset_s
         assert abs(clock.shared_s(now_s) - truth_s) <= clock.uncertainty_s + 1e-6
         now_s += wait_s
 
@@ -300,4 +302,24 @@ def test_the_end_is_told_once() -> None:
     follower = PlaybackFollower(good_clock(100.0))
     follower.update(replace(STATE, anchor_s=OFFSET_S + 90.0))
     short = replace(FILM, duration_s=10.0, position_s=10.0)
-    assert [follower.step(100.1 + k, short).ended for k in range(3)] == [1, None, None]
+    assert follower.step(98.9, short).ended is None
+    assert [follower.step(99.5 + k, short).ended for k in range(3)] == [1, None, None]
+
+
+# ---- the document --------------------------------------------------------------------------
+
+
+def test_the_document_says_the_constants_as_they_are() -> None:
+    said = " ".join((Path(__file__).parents[3] / "docs" / "playback.md").read_text().split())
+    for phrase in (
+        f"newest {clocks.SAMPLES} exchanges, each widened by {clocks.DRIFT * 1e6:.0f} ppm",
+        f"{clocks.BURST} exchanges {clocks.BURST_INTERVAL_S * 1000:.0f} ms apart at the start",
+        f"one every {clocks.INTERVAL_S:g} s (every {clocks.CALM_INTERVAL_S:g} s while",
+        f"above {drift.ENTER_S * 1000:g} ms / below {drift.LEAVE_S * 1000:g} ms",
+        f"within ±{drift.MAX_CORRECTION * 100:g} %, in steps of {drift.CORRECTION_STEP * 100:g} %",
+        f"above {drift.SEEK_S:g} s; between two seeks {drift.MIN_SEEK_GAP_S:g} s, doubled up to "
+        f"{drift.MAX_SEEK_GAP_S:g} s",
+        f"by less than {drift.MISSED_S:g} s: finished by rate",
+        f"Every {drift.CONTROL_S * 1000:g} ms the controller",
+    ):
+        assert phrase in said
