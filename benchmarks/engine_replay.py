@@ -37,6 +37,7 @@ from benchmarks.captions import (
 )
 from mediaserver.captions.events import Revision, SpeechEvent
 from mediaserver.inference.registry import ModelRegistry
+from mediaserver.inference.worker.admission import LEISURE_DELAY_S, QueueDelay
 from mediaserver.inference.worker.dispatch import choose, fair_share
 from mediaserver.inference.worker.main import WorkerConfig, load
 from mediaserver.inference.worker.parameters import StreamOptions, StreamParameters
@@ -61,6 +62,8 @@ class Replay:
     slowness: float = 1.0
     """Of the machine that is imagined, against this one."""
     verbose: bool = False
+    thorough: bool = True
+    """Whether decodes search with beams while the queue is short, as the worker's do."""
     rows: list[Rows] = field(default_factory=list)
     computed_s: float = 0.0
     batches: list[int] = field(default_factory=list)
@@ -72,6 +75,8 @@ class Replay:
         self._heap: list[tuple[float, int, Callable[[float], None]]] = []
         self._serial = itertools.count()
         self._free = self.recogniser.slots
+        self._delay = QueueDelay()
+        self._due_since: dict[SpeechStream, float] = {}
         vad = VadModel()
         self._tracks = [
             SpeechStream(
@@ -105,6 +110,9 @@ class Replay:
         self._at(end_s, lambda now: self._tell(i, now, track.end()))
 
     def _dispatch(self, now_s: float) -> None:
+        for track in self._tracks:
+            if track.lag_s() >= 0:
+                self._due_since.setdefault(track, now_s)
         while self._free:
             limit = fair_share(self._tracks, self.recogniser)
             pairs = [
@@ -117,6 +125,10 @@ class Replay:
             self._decode(now_s, pairs)
 
     def _decode(self, now_s: float, pairs: list[tuple[SpeechStream, Job]]) -> None:
+        for track, _ in pairs:
+            self._delay.note(now_s - self._due_since.pop(track, now_s), now_s)
+        thorough = self.thorough and self._delay.at(now_s) < LEISURE_DELAY_S
+        pairs = [(track, dataclasses.replace(job, thorough=thorough)) for track, job in pairs]
         began = time.process_time()
         answers = self.recogniser.recognise([job for _, job in pairs])
         took_s = (time.process_time() - began) * self.slowness
@@ -190,6 +202,7 @@ def main() -> int:
     p.add_argument("--model", type=Path, help="a model's folder; default: the server's")
     p.add_argument("--translate", action="store_true")
     p.add_argument("--detect", action="store_true", help="do not tell the language")
+    p.add_argument("--quick", action="store_true", help="no beams, however short the queue is")
     p.add_argument("--verbose", action="store_true", help="print what the first stream says")
     o = p.parse_args()
     if o.model is None:
@@ -205,7 +218,16 @@ def main() -> int:
         clip = load_clip(name, clip_folders(o.data))
         options = StreamOptions(None if o.detect else clip.language, o.translate)
         for streams in o.streams or [1]:
-            replay = Replay(recogniser, clip, streams, parameters, options, o.slowness, o.verbose)
+            replay = Replay(
+                recogniser,
+                clip,
+                streams,
+                parameters,
+                options,
+                o.slowness,
+                o.verbose,
+                thorough=not o.quick,
+            )
             print(row(replay, replay.run()), flush=True)
     return 0
 

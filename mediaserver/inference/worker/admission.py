@@ -20,6 +20,32 @@ QUIET_WEIGHT = 0.25
 """A stream without speech lately costs nothing now, but it may begin to speak."""
 SMOOTHING = 0.1
 RETRY_AFTER_S = 5.0
+DELAY_HALF_LIFE_S = 2.0
+"""A queue delay that nothing confirms (nothing was due) is forgotten like this."""
+LEISURE_DELAY_S = 0.1
+"""While due work waits less than this, decodes are thorough."""
+THOROUGH_COST = 1.35
+"""What a thorough decode costs of a quick one (docs/speech-engine.md); under load all are quick."""
+
+
+class QueueDelay:
+    """How long due work waits for the model, smoothed."""
+
+    def __init__(self) -> None:
+        self._delay_s = self._noted_at_s = 0.0
+
+    def note(self, delay_s: float, now_s: float) -> None:
+        """Work that waited so long is done now."""
+        before_s = self.at(now_s)
+        self.set(before_s + SMOOTHING * (delay_s - before_s), now_s)
+
+    def set(self, delay_s: float, now_s: float) -> None:
+        """Forget the past: this is the delay now."""
+        self._delay_s, self._noted_at_s = delay_s, now_s
+
+    def at(self, now_s: float) -> float:
+        """The delay as far as it is known at `now_s`."""
+        return float(self._delay_s * 0.5 ** ((now_s - self._noted_at_s) / DELAY_HALF_LIFE_S))
 
 
 @dataclass(slots=True)
@@ -31,9 +57,9 @@ class Admission:
     """What one stream's decode takes of a slot, batched as it was; None: not known yet."""
     closed: bool = False
 
-    def decoded(self, jobs: int, took_s: float) -> None:
+    def decoded(self, jobs: int, took_s: float, *, thorough: bool = False) -> None:
         """A batch of so many jobs took so long."""
-        each_s = took_s / jobs
+        each_s = took_s / jobs / (THOROUGH_COST if thorough else 1.0)
         if self.job_s is None:
             self.job_s = each_s
         self.job_s += SMOOTHING * (each_s - self.job_s)

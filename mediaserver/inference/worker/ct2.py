@@ -27,6 +27,7 @@ MIN_FRAMES = 600
 """Shorter windows loop: speech of 2.4 s is repeated in windows of 3 to 5 s, and not in 6 s."""
 PROMPT_STEP = 16
 """A batch needs prompts of one length, so they are cut to multiples of this."""
+BEAMS = 5
 TOKENS_PER_S = 6.0
 SPARE_TOKENS = 8
 SPACELESS_LANGUAGES = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
@@ -135,7 +136,7 @@ class CTranslate2Recogniser:
         results: list[Any] = self.model.generate(
             ctranslate2.StorageView.from_array(encoded),
             prompts,
-            beam_size=1,
+            beam_size=BEAMS if all(job.thorough for job in jobs) else 1,
             max_length=min(448, len(prompts[0]) + new),
             return_no_speech_prob=True,
             suppress_tokens=self._suppressed,

@@ -11,13 +11,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mediaserver.captions.audio import SAMPLE_RATE_HZ
 from mediaserver.captions.events import SpeechEvent
-from mediaserver.inference.worker.admission import SMOOTHING, Admission
+from mediaserver.inference.worker.admission import LEISURE_DELAY_S, Admission, QueueDelay
 from mediaserver.inference.worker.recogniser import Heard, Job, Recogniser
 from mediaserver.inference.worker.stream import SpeechStream
 from mediaserver.kernel.logging import get_logger
@@ -28,8 +28,6 @@ log = get_logger(__name__)
 FINAL_BONUS_S = 3.0
 """A decode that completes an utterance goes before partials that lag less than this."""
 MAX_FAILURES = 5
-DELAY_HALF_LIFE_S = 2.0
-"""A queue delay that nothing confirms (nothing was due) is forgotten like this."""
 SPEAKING_S = 10.0
 """A stream that was due within this speaks; a new one counts as if it did."""
 NICENESS = 2
@@ -70,8 +68,7 @@ class Dispatcher:
         self.recogniser = recogniser
         self.computed_s = 0.0
         self.admission = Admission(recogniser.slots)
-        self._queue_delay_s = 0.0
-        self._delay_noted_at = 0.0
+        self._delay = QueueDelay()
         self._on_broken = on_broken
         self._streams: dict[SpeechStream, Callable[[list[SpeechEvent]], None]] = {}
         self._due_since: dict[SpeechStream, float] = {}
@@ -111,12 +108,11 @@ class Dispatcher:
     @property
     def queue_delay_s(self) -> float:
         """How long due work waits for the model, smoothed."""
-        age_s = time.monotonic() - self._delay_noted_at
-        return float(self._queue_delay_s * 0.5 ** (age_s / DELAY_HALF_LIFE_S))
+        return self._delay.at(time.monotonic())
 
     @queue_delay_s.setter
     def queue_delay_s(self, delay_s: float) -> None:
-        self._queue_delay_s, self._delay_noted_at = delay_s, time.monotonic()
+        self._delay.set(delay_s, time.monotonic())
 
     @property
     def room(self) -> int:
@@ -162,15 +158,17 @@ class Dispatcher:
                 self._work.clear()
                 continue
             self._note_delay([stream for stream, _ in pairs])
-            answers = await self._decode([job for _, job in pairs])
+            thorough = self.queue_delay_s < LEISURE_DELAY_S
+            jobs = [replace(job, thorough=thorough) for _, job in pairs]
+            answers = await self._decode(jobs)
+            pairs = [(stream, job) for (stream, _), job in zip(pairs, jobs, strict=True)]
             for (stream, job), heard in zip(pairs, answers, strict=True):
                 self._hand_over(stream, job, heard)
 
     def _note_delay(self, streams: list[SpeechStream]) -> None:
         now = time.monotonic()
         for stream in streams:
-            delay_s = now - self._due_since.pop(stream, now)
-            self.queue_delay_s += SMOOTHING * (delay_s - self.queue_delay_s)
+            self._delay.note(now - self._due_since.pop(stream, now), now)
 
     async def _decode(self, jobs: list[Job]) -> list[Heard | None]:
         try:
@@ -195,7 +193,7 @@ class Dispatcher:
         finally:
             took_s = time.monotonic() - started
             self.computed_s += took_s
-            self.admission.decoded(len(jobs), took_s)
+            self.admission.decoded(len(jobs), took_s, thorough=jobs[0].thorough)
 
     def _hand_over(self, stream: SpeechStream, job: Job, heard: Heard | None) -> None:
         sink = self._streams.get(stream)

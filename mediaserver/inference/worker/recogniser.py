@@ -33,6 +33,8 @@ class Job:
     memory: object | None = None
     """`Heard.memory` of an earlier decode of a window that began at the same sample."""
 
+    thorough: bool = False
+    """The machine has time: search with several beams where the model is not sure."""
     detect_from_s: float = 0.0
     """Where the utterance starts: the words before it may be in another language."""
 

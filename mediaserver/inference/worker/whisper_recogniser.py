@@ -31,6 +31,9 @@ BUCKET_STEPS = 20
 MIN_STEPS = 600
 """Shorter windows loop: speech of 2.4 s is repeated in windows of 3 to 5 s, and not in 6 s."""
 MAX_STEPS = 3000
+BEAMS = 5
+DOUBTFUL = 0.6
+"""A thorough decode searches from the first token on that is less probable than this."""
 TOKENS_PER_S = 6.0
 SPARE_TOKENS = 8
 SPACELESS_LANGUAGES = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
@@ -79,6 +82,8 @@ class WhisperRecogniser:
                 prompt=job.prompt,
                 prefix=job.prefix,
                 draft=job.draft,
+                beams=BEAMS if job.thorough else 1,
+                doubtful=DOUBTFUL,
             )
             for job, one, language in zip(jobs, audio, languages, strict=True)
         ]

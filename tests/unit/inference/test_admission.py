@@ -6,10 +6,13 @@ import pytest
 
 from mediaserver.inference.worker.admission import (
     CLOSE_DELAY_S,
+    DELAY_HALF_LIFE_S,
     OPEN_DELAY_S,
     ROUND_S,
     SMOOTHING,
+    THOROUGH_COST,
     Admission,
+    QueueDelay,
 )
 from tests.unit.inference.scripted import random_script
 from tests.unit.inference.simulation import Cost, Simulation
@@ -74,3 +77,21 @@ def test_of_20_streams_asked_for_those_taken_keep_their_delay(slowness: float) -
     assert statistics.quantiles(delays, n=20)[-1] < 4.0
     for track in simulation.tracks:
         track.check_laws()
+
+
+def test_a_queue_delay_is_smoothed_and_forgotten() -> None:
+    delay = QueueDelay()
+    assert delay.at(10.0) == 0.0
+    for second in range(100):
+        delay.note(1.0, 10.0 + second * 0.01)
+    assert delay.at(11.0) == pytest.approx(1.0, abs=0.05)
+    assert delay.at(11.0 + DELAY_HALF_LIFE_S) == pytest.approx(delay.at(11.0) / 2, rel=0.02)
+    delay.set(0.0, 20.0)
+    assert delay.at(20.0) == 0.0
+
+
+def test_a_thorough_decode_does_not_make_the_machine_look_slow() -> None:
+    quick, thorough = Admission(slots=2), Admission(slots=2)
+    quick.decoded(1, 0.1)
+    thorough.decoded(1, 0.1 * THOROUGH_COST, thorough=True)
+    assert thorough.room([], 0.0) == quick.room([], 0.0)

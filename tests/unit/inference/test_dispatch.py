@@ -322,6 +322,22 @@ async def test_work_that_waits_for_the_model_is_measured(until: Wait) -> None:
     await dispatcher.aclose()
 
 
+async def test_decodes_are_thorough_while_nothing_waits(until: Wait) -> None:
+    recogniser = FailingRecogniser(slots=1)
+    dispatcher = Dispatcher(recogniser, refuse)
+    dispatcher.start()
+    thorough = []
+    for delay_s in (0.0, 5.0):
+        script = fluent(2.0)
+        stream = new_stream(recogniser, f"s{delay_s}", script)
+        dispatcher.queue_delay_s = delay_s
+        feed(dispatcher, stream, Sink(), script)
+        await until(lambda stream=stream: stream.done)
+        thorough.append({job.thorough for job in recogniser.jobs if job.stream_id == stream.id})
+    assert thorough == [{True}, {False}]
+    await dispatcher.aclose()
+
+
 async def test_closing_does_not_wait_for_a_decode_that_hangs() -> None:
     recogniser = FailingRecogniser(slots=1)
     recogniser.gate.clear()

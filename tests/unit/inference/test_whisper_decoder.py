@@ -306,6 +306,25 @@ def test_a_batch_says_what_each_stream_says_alone(
         assert found.no_speech_probability == pytest.approx(alone.no_speech_probability, abs=0.05)
 
 
+def test_beams_find_no_worse_a_text(
+    decoder: WhisperDecoder, spoken: FloatArray, audio: EncodedAudio, greedy: Decoded
+) -> None:
+    def mean(decoded: Decoded) -> float:
+        return float(np.mean([math.log(t.probability or 1e-9) for t in decoded.tokens]))
+
+    short = decoder.encode(log_mel(spoken[: 16_000 * 3]), 150)
+    for window, tokens in ((audio, 44), (short, 26)):
+        request = DecodeRequest(window, tokens, beams=5, doubtful=1.1)
+        (searched,) = decoder.decode([request])
+        (quick,) = decoder.decode([DecodeRequest(window, tokens)])
+        assert mean(searched) >= mean(quick) - 0.05  # the end of text counts too
+        assert likeness(ids(searched), ids(quick)) >= 0.6
+        times = [time for token in searched.tokens for time in (token.start_s, token.end_s)]
+        assert times == sorted(times)
+    (sure,) = decoder.decode([DecodeRequest(audio, 44, beams=5, doubtful=0.0)])
+    assert ids(sure) == ids(greedy)
+
+
 def test_a_longer_window_builds_on_the_shorter_one(
     decoder: WhisperDecoder, spoken: FloatArray, greedy: Decoded
 ) -> None:

@@ -58,6 +58,21 @@ class Predictions:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The likeliest next tokens of some rows, likeliest first. Arrays are [rows, count].
+
+    Where a row has fewer, the rest has log-probabilities of `MASKED`.
+    """
+
+    tokens: IntArray
+    log_probabilities: FloatArray
+
+    def __getitem__(self, rows: slice) -> "Candidates":
+        """Those of some rows."""
+        return Candidates(self.tokens[rows], self.log_probabilities[rows])
+
+
 class Batch(Protocol):
     """Streams that are decoded together: their audio and the cache of their tokens."""
 
@@ -84,6 +99,13 @@ class Batch(Protocol):
             rows: indices into that step's `rows`.
             expected: [rows], a token whose probability is wanted too (any, if none is).
             first: [rows], True where a text begins, so that blanks are suppressed.
+        """
+        ...
+
+    def candidates(self, rows: Sequence[int], count: int, first: BoolArray) -> Candidates:
+        """Read the last step's results: the `count` likeliest tokens of each row.
+
+        `rows` and `first` are those of `predict`.
         """
         ...
 

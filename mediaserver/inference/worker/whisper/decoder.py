@@ -19,6 +19,7 @@ from mediaserver.inference.worker.whisper.backend import (
     BoolArray,
     EncodedAudio,
 )
+from mediaserver.inference.worker.whisper.beam import TailSearch, search
 from mediaserver.inference.worker.whisper.hypothesis import Decoded, DecodeRequest, Hypothesis
 from mediaserver.inference.worker.whisper.onnx_backend import OnnxBackend
 from mediaserver.inference.worker.whisper.weights import FloatArray, Vocabulary, read_weights
@@ -120,7 +121,17 @@ class WhisperDecoder:
                 batch.keep(active)
                 running, cached = [running[i] for i in active], cached[active]
             cached = _step(batch, running, cached)
+        self._search(streams)
         return [stream.result() for stream in streams]
+
+    def _search(self, streams: Sequence[Hypothesis]) -> None:
+        tails = [
+            TailSearch(stream, first, stream.request.beams)
+            for stream in streams
+            if stream.request.beams > 1 and (first := stream.first_doubtful) is not None
+        ]
+        if tails:
+            search(self.backend.batch([tail.greedy.request.audio for tail in tails]), tails)
 
 
 def _step(batch: Batch, streams: Sequence[Hypothesis], cached: BoolArray) -> BoolArray:

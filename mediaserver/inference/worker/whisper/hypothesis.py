@@ -42,6 +42,10 @@ class DecodeRequest:
     draft_tolerance: float = 0.0
     """A draft's token stands if its log-probability is at most this much below the best one's.
     0 gives exactly the greedy text; more lets text flicker less."""
+    beams: int = 1
+    """Above 1, the text from the first doubtful token on is searched with so many beams."""
+    doubtful: float = 0.5
+    """Tokens less probable than this are doubtful."""
     score_prefix: bool = False
     """Whether the prefix's tokens get probabilities too (about 0.15 ms each, whisper-base)."""
 
@@ -85,6 +89,8 @@ class Hypothesis:
     request: DecodeRequest
     vocabulary: Vocabulary
     text_positions: int
+    head: tuple[int, ...] = field(init=False)
+    """The tokens before the text: prompt and control tokens."""
     pending: list[int] = field(init=False)
     """Tokens to run next: certain ones, then tried ones."""
     certain: int = field(init=False)
@@ -128,7 +134,8 @@ class Hypothesis:
         before = [vocabulary.start_of_previous, *prompt] if prompt else []
         self.start_row = len(before)
         self.text_from = len(before) + len(start) - 1
-        self.certain = len(before) + len(start) + len(prefix)
+        self.head = (*before, *start)
+        self.certain = len(self.head) + len(prefix)
         self.scored_from = self.text_from if request.score_prefix else self.certain - 1
         self.pending = [*before, *start, *prefix, *request.draft[: request.max_new_tokens]]
         self.text = []
@@ -238,6 +245,33 @@ class Hypothesis:
                 room = len(self.request.prefix) + self.request.max_new_tokens - len(self.text)
                 return draft[at + 1 : at + 1 + room]
         return ()
+
+    @property
+    def first_doubtful(self) -> int | None:
+        """The first token behind the prefix that the model was not sure of."""
+        for at in range(len(self.request.prefix), len(self.text)):
+            if (self.probabilities[at] or 0.0) < self.request.doubtful:
+                return at
+        return None
+
+    def replace_tail(
+        self,
+        first: int,
+        tokens: Sequence[int],
+        logs: Sequence[float],
+        attention: FloatArray,
+        *,
+        ended: bool,
+    ) -> None:
+        """Put another text from token `first` on: found by a search, with its log-probabilities
+        and the attention of the rows that predicted it [heads, rows, frames]."""
+        for column in (self.text, self.sources, self.probabilities, self.margins):
+            del column[first:]
+        for token, log in zip(tokens, logs, strict=False):  # logs has the end of text, too
+            self._say(token, "new", log, None)
+        before = np.concatenate(self.attention, axis=1)[:, :first]
+        self.attention = [before, attention]
+        self.finish = "end" if ended else "length"
 
     def result(self) -> Decoded:
         """The finished text with its times."""

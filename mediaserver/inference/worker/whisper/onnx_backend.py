@@ -18,12 +18,15 @@ from mediaserver.inference.worker.whisper.backend import (
     MASKED,
     Batch,
     BoolArray,
+    Candidates,
     EncodedAudio,
     IntArray,
     Predictions,
 )
 from mediaserver.inference.worker.whisper.weights import HEAD_SIZE, FloatArray, WhisperWeights
 
+CANDIDATE_REACH = 8.0
+"""Tokens whose log-probability is lower than the best one's by this are no candidates."""
 FEW_ROWS = 4
 """Up to here `int8-few-rows` is the faster."""
 
@@ -172,6 +175,19 @@ class _OnnxBatch:
             margin=top - scores.max(axis=1),
             expected_log_probability=asked - top - log_total,
         )
+
+    def candidates(self, rows: Sequence[int], count: int, first: BoolArray) -> Candidates:
+        scores = self.backend.score(self.hidden[list(rows)])
+        scores[np.ix_(first, self.backend.suppressed_first)] = MASKED
+        tokens = np.zeros((len(scores), count), np.int64)
+        logs = np.full((len(scores), count), MASKED, np.float32)
+        for row, own in enumerate(scores):
+            peak = own.max()
+            near = np.flatnonzero(own > peak - CANDIDATE_REACH)
+            near = near[np.argsort(-own[near])][:count]
+            tokens[row, : len(near)] = near
+            logs[row, : len(near)] = own[near] - peak - np.log(np.exp(own - peak).sum())
+        return Candidates(tokens, logs)
 
     def special_scores(self, rows: Sequence[int]) -> FloatArray:
         scores: FloatArray = self.hidden[list(rows)] @ self.backend.special_projection.T
