@@ -73,13 +73,16 @@ model: $(VENV)/.runtime
 	@if [ -z "$${MEDIASERVER_TEST_MODEL:-}" ]; then \
 		MEDIASERVER_DATA_DIR=data $(BIN)/mediaserver models pull whisper-base; fi
 
-# What the tests need of the system: a browser, Node, recorded speech, fonts for screenshots.
+# What the tests need of the system: a browser, Node, recorded speech, fonts for screenshots,
+# PostgreSQL (its programs; the tests run a server of their own).
 system:
 	@missing=""; \
 	command -v chromium >/dev/null || missing="$$missing chromium"; \
 	command -v node >/dev/null || missing="$$missing nodejs"; \
 	[ -d /usr/share/pocketsphinx/test/data/librivox ] || missing="$$missing pocketsphinx-testdata"; \
 	[ -n "$$(ls /usr/share/fonts/truetype 2>/dev/null)" ] || missing="$$missing fonts-dejavu-core"; \
+	[ -n "$$(ls /usr/lib/postgresql/*/bin/postgres 2>/dev/null)" ] || command -v postgres >/dev/null \
+		|| missing="$$missing postgresql"; \
 	if [ -n "$$missing" ]; then \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 			echo "installing$$missing"; export DEBIAN_FRONTEND=noninteractive; \

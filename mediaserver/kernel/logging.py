@@ -51,7 +51,11 @@ def configure(level: str = "info", style: Literal["console", "json"] = "console"
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for noisy in ("aioice", "aiortc", "aiohttp.access", "faster_whisper", "libav"):
+    noisy_or_indiscreet = (
+        *("aioice", "aiortc", "aiohttp.access", "faster_whisper", "libav", "alembic"),
+        *("aiosqlite", "sqlalchemy"),  # they would log the parameters of statements
+    )
+    for noisy in noisy_or_indiscreet:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     structlog.configure(
         processors=[
