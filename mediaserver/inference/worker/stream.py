@@ -7,7 +7,7 @@ complete.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from mediaserver.captions.audio import AudioBuffer, Samples
@@ -45,14 +45,6 @@ class Vad(Protocol):
         ...
 
 
-class TextEncoder(Protocol):
-    """Turns text into tokens."""
-
-    def __call__(self, text: str) -> tuple[int, ...]:
-        """Tokens of `text` as it follows other text."""
-        ...
-
-
 class SpeechStream:
     """See the module's docstring."""
 
@@ -61,7 +53,7 @@ class SpeechStream:
         stream_id: str,
         options: StreamOptions,
         vad: Vad,
-        encode_text: TextEncoder,
+        encode_text: Callable[[str], tuple[int, ...]],
         parameters: StreamParameters | None = None,
         resume: Resume | None = None,
     ) -> None:
@@ -161,10 +153,20 @@ class SpeechStream:
             return -1.0
         new_s = end_s - max(current.decoded_s, current.start_s)
         p = self.parameters
-        if self._endpointer.silence_s >= p.pause_s:
-            return -1.0 if self._saw_end(current, self._endpointer.speech_end_s) else new_s
+        if self._pausing:
+            seen = self._saw_end(current, self._endpointer.speech_end_s)
+            idle = seen and not self._wants_detection(current, end_s - current.start_s)
+            return -1.0 if idle else max(new_s, 0.0)
         needed_s = p.first_step_s if current.decoded_s < 0 else p.min_step_s
         return new_s if new_s >= needed_s else -1.0
+
+    def _wants_detection(self, current: Utterance, speech_s: float) -> bool:
+        done = current.end_s is not None or self._pausing
+        return self._latch.wants_detection(current.number, speech_s, complete=done)
+
+    @property
+    def _pausing(self) -> bool:
+        return self._endpointer.silence_s >= self.parameters.pause_s
 
     def _saw_end(self, current: Utterance, speech_end_s: float) -> bool:
         """Whether a decode has seen the speech to its end, and a little of the silence."""
@@ -188,9 +190,7 @@ class SpeechStream:
             prefix=self._window.prefix,
             draft=current.policy.draft,
             language=self._latch.current,
-            detect=self._latch.wants_detection(
-                current.number, end_s - current.start_s, complete=current.end_s is not None
-            ),
+            detect=self._wants_detection(current, end_s - current.start_s),
             translate=self.options.translate,
             final=current.end_s is not None and end_s >= current.end_s - 1e-6,
             memory=self._window.memory,

@@ -322,6 +322,10 @@ async def test_work_that_waits_for_the_model_is_measured(until: Wait) -> None:
     await dispatcher.aclose()
 
 
+async def wait_for_stream(until: Wait, stream: SpeechStream) -> None:
+    await until(lambda: stream.done)
+
+
 async def test_decodes_are_thorough_while_nothing_waits(until: Wait) -> None:
     recogniser = FailingRecogniser(slots=1)
     dispatcher = Dispatcher(recogniser, refuse)
@@ -332,7 +336,7 @@ async def test_decodes_are_thorough_while_nothing_waits(until: Wait) -> None:
         stream = new_stream(recogniser, f"s{delay_s}", script)
         dispatcher.queue_delay_s = delay_s
         feed(dispatcher, stream, Sink(), script)
-        await until(lambda stream=stream: stream.done)
+        await wait_for_stream(until, stream)
         thorough.append({job.thorough for job in recogniser.jobs if job.stream_id == stream.id})
     assert thorough == [{True}, {False}]
     await dispatcher.aclose()
