@@ -25,8 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.captions import (
-    STAGGER_S,
+from benchmarks.captions import STAGGER_S
+from benchmarks.scoring import (
     Clip,
     Rows,
     Score,
@@ -150,14 +150,19 @@ class Replay:
             if not isinstance(event, Revision):
                 continue
             if event.newly_final or event.complete:
-                self._result(i, own_s, [w.text for w in event.new_words], final=True)
+                ended = event.complete and event.endpoint
+                texts = [w.text for w in event.new_words]
+                self._result(i, own_s, texts, final=True, ended=ended)
             if not event.complete:
                 self._result(i, own_s, [w.text for w in event.tentative], final=False)
 
-    def _result(self, i: int, at_s: float, words: list[str], *, final: bool) -> None:
+    def _result(
+        self, i: int, at_s: float, words: list[str], *, final: bool, ended: bool = False
+    ) -> None:
         text = " ".join(words)
         channel = {"alternatives": [{"transcript": text}]}
-        self.rows[i].append((at_s, {"type": "Results", "is_final": final, "channel": channel}))
+        message = {"type": "Results", "is_final": final, "speech_final": ended, "channel": channel}
+        self.rows[i].append((at_s, message))
         if self.verbose and i == 0 and text:
             print(f"{at_s:7.2f} {'final' if final else '     '} {text}")
 
@@ -185,7 +190,8 @@ def row(replay: Replay, scores: Sequence[Score]) -> str:
     return (
         f"| {f.clip} | {f.streams} | {f.wer_mean:.3f} ({f.wer_max:.3f}) "
         f"| {f.display_p50} / {f.display_p95} | {f.commit_p50} / {f.commit_p95} "
-        f"| {f.erasure} | {replay.computed_s / audio_s:.3f} | {decodes / audio_s:.2f} "
+        f"| {f.endpoint_p50} / {f.endpoint_p95} | {f.erasure} "
+        f"| {replay.computed_s / audio_s:.3f} | {decodes / audio_s:.2f} "
         f"| {statistics.mean(replay.batches):.1f} | {statistics.mean(replay.windows_s):.1f} |"
     )
 
@@ -211,8 +217,8 @@ def main() -> int:
     recogniser = load(WorkerConfig(listen="", model=o.model, device="cpu"))
     parameters = with_settings(StreamParameters(), o.set)
     print(
-        "| clip | streams | WER mean (worst) | display p50 / p95 | commit p50 / p95 | erasure "
-        "| CPU | decodes | batch | window |\n|---|---|---|---|---|---|---|---|---|---|"
+        "| clip | streams | WER mean (worst) | display p50 / p95 | commit p50 / p95 "
+        "| endpoint p50 / p95 | erasure | CPU | decodes | batch | window |\n" + "|---" * 11 + "|"
     )
     for name in o.clip or ["lj001-a"]:
         clip = load_clip(name, clip_folders(o.data))

@@ -15,7 +15,7 @@ import ctranslate2
 import numpy as np
 from faster_whisper import WhisperModel
 
-from benchmarks.captions import clip_folders, load_clip, word_error_rate
+from benchmarks.scoring import clip_folders, load_clip, word_error_rate
 
 
 def main() -> int:

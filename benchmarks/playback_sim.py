@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
 from mediaserver_client.clock import ClockSync
-from mediaserver_client.sync import PlaybackFollower, PlaybackState, Step
+from mediaserver_client.sync import PlaybackFollower, PlaybackState, PlaybackStep
 
 from benchmarks.playback_world import UNIX_S, Loop, Player, Wire, World
 from mediaserver.rooms import playback
@@ -99,7 +99,7 @@ class Member:
         self._do(step)
         self._at_local(step.wake_s, lambda: self._look() if look == self._looks else None)
 
-    def _do(self, step: Step) -> None:
+    def _do(self, step: PlaybackStep) -> None:
         if step.load is not None:
             self.player.load(step.load)
         if step.pause:

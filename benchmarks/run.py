@@ -30,7 +30,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.captions import Clip, NoClip, Server, clip_folders, load_clip, measure
+from benchmarks.captions import measure
+from benchmarks.scoring import Clip, NoClip, Server, clip_folders, load_clip
 from benchmarks.servers import NotStarted, Running, Usage, our_server, whisperlive
 from benchmarks.tables import (
     CAPACITY_COMMIT_P95_S,

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import websockets
 
-from benchmarks.captions import Clip, NoClip, clip_folders, load_clip
+from benchmarks.scoring import Clip, NoClip, clip_folders, load_clip
 from benchmarks.servers import NotStarted, Running, our_server
 
 RATE_HZ = 16_000

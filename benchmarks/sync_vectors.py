@@ -23,7 +23,7 @@ from typing import Any
 
 from mediaserver_client.clock import ClockSync
 from mediaserver_client.drift import PlayerState
-from mediaserver_client.sync import PlaybackFollower, PlaybackState, Step
+from mediaserver_client.sync import PlaybackFollower, PlaybackState, PlaybackStep
 
 from benchmarks.playback_sim import Member, Party
 from benchmarks.playback_world import UNIX_S, World
@@ -78,7 +78,7 @@ class RecordedFollower(PlaybackFollower):
         self.resync()
         self._calls.append(["resync"])
 
-    def step(self, now_s: float, player: PlayerState) -> Step:
+    def step(self, now_s: float, player: PlayerState) -> PlaybackStep:
         now_s = rounded(now_s)
         player = PlayerState(*(rounded(value) for value in astuple(player)))
         step = super().step(now_s, player)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from benchmarks.captions import Figures
+from benchmarks.scoring import Figures
 from benchmarks.servers import Usage
 
 CAPACITY_COMMIT_P95_S = 4.0
@@ -112,6 +112,12 @@ def targets(ours: Results, peer: Results | None, offline: dict[str, float], clip
         ),
         ("shown words later changed, per final word", [0.2], of(1, "erasure"), True),
         ("words lost at the end of a stream", [0.0], lambda r: [lost(r)], True),
+        (
+            "end of speech to `speech_final`: p50 / p95, s",
+            [0.7, 0.7],
+            of(1, "endpoint_p50", "endpoint_p95"),
+            False,
+        ),
         ("start to /readyz, s", [10.0], lambda r: [r.start_s], False),
         ("Ctrl-C to the end, s", [5.0], lambda r: [r.stop_s], False),
     ]

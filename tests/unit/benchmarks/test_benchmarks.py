@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 
 from benchmarks import run, servers, tables
-from benchmarks.captions import Clip, Figures, Score, history, score, summary, word_error_rate
+from benchmarks.scoring import (
+    Clip,
+    Figures,
+    Score,
+    endpoint_delays,
+    history,
+    score,
+    summary,
+    word_error_rate,
+)
 
 WORDS = ["so", "we", "beat", "on", "boats", "against", "the", "current"]
 CLIP = Clip(
@@ -174,3 +183,14 @@ def test_sections_are_those_of_the_help() -> None:
     assert run.__doc__
     for name in run.SECTIONS:
         assert f"\n  {name} " in run.__doc__
+
+
+def test_an_endpoint_is_timed_from_the_end_of_the_last_word() -> None:
+    rows = [
+        results(2.3, "So we beat on,", final=True),
+        results(2.6, "", final=True),
+        results(4.5, "boats against the current.", final=True),
+    ]
+    for at, row in rows:
+        row["speech_final"] = at != 2.3
+    assert endpoint_delays(rows, WORDS, CLIP) == pytest.approx([0.6, 0.5])
