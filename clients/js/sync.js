@@ -73,7 +73,7 @@ export class PlaybackFollower {
   #placed = null;
   /** As the player was told. @type {number | null} */
   #rate = null;
-  /** @type {number | null} */
+  /** The barrier: its epoch and its end. @type {[number, number] | null} */
   #reported = null;
   /** @type {number | null} */
   #ended = null;
@@ -346,10 +346,11 @@ export class PlaybackFollower {
    * @param {PlaybackState} state
    */
   #report(sharedS, state) {
-    const waits = state.wait_until_s != null && sharedS < state.wait_until_s;
-    if (!waits || this.#reported === state.epoch) return null;
-    this.#reported = state.epoch;
-    return state.epoch;
+    const { epoch, wait_until_s: untilS } = state;
+    if (untilS == null || sharedS >= untilS) return null;
+    if (this.#reported?.[0] === epoch && this.#reported[1] === untilS) return null;
+    this.#reported = [epoch, untilS];
+    return epoch;
   }
 
   /**

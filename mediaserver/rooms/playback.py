@@ -4,17 +4,16 @@ All times are Unix seconds of the shared clock (Redis TIME); they come in as arg
 time t, while playing, the position is ``position_s + (t - anchor_s) * rate``. `anchor_s` may lie
 ahead: until then everybody holds at `position_s`, and so all start together.
 
-A new item opens the ready barrier: `waiting_for` names the members that the start waits for. The
+The first start of an item opens the ready barrier: `waiting_for` are those it waits for. The
 anchor is set to the barrier's end at once, so the start needs nobody to announce it: whoever is not
 ready by then is left out and lands later. When the last one is ready the anchor moves forward.
 
-Whoever stores the state (`to_fields` is its Redis hash) compares `epoch` and `seq` with those it
-read and writes the new state only if they are unchanged, else reads and decides anew.
+Whoever stores the state (`playback_fields`: as a Redis hash) compares `epoch` and `seq` with those
+it read and writes the new state only if they are unchanged, else reads and decides anew.
 """
 
-import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import assert_never
 
@@ -31,7 +30,7 @@ END_TOLERANCE_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Playback:
-    """The state of a room. Its fields, but for `duration_s` and `command_seq`, go to members."""
+    """The state of a room. Members get all of it but `command_seq`, `duration_s` and `begun`."""
 
     epoch: int = 0
     """Rises with every new item and with every start over."""
@@ -42,6 +41,8 @@ class Playback:
     item_id: str | None = None
     duration_s: float | None = None
     """Of the item, where it is known; the position ends there."""
+    begun: bool = False
+    """Paused after it had played in this epoch; then a start waits for nobody."""
     playing: bool = False
     position_s: float = 0.0
     """Position at `anchor_s`, seconds of the item."""
@@ -87,6 +88,8 @@ class Play:
     """Go on, from `position_s` if given. At the end of the item: start over."""
 
     position_s: float | None = None
+    members: tuple[str, ...] = ()
+    """Those present who can be waited for, where this is the first start of the epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +151,7 @@ def apply(
     check_base(state, base)
     match command:
         case Play():
-            after = _play(state, command.position_s, now_s, lead_s)
+            after = _play(state, command, now_s, lead_s)
         case Pause():
             after = _pause(state, command.position_s, now_s)
         case Seek():
@@ -179,21 +182,29 @@ def check_base(state: Playback, base: Base | None) -> None:
         )
 
 
-def _play(state: Playback, position_s: float | None, now_s: float, lead_s: float) -> Playback:
+def _play(state: Playback, command: Play, now_s: float, lead_s: float) -> Playback:
     _need_item(state)
+    position_s = command.position_s
     if position_s is None:
         position_s = state.position_s
         if _at_end(state, now_s):
-            state, position_s = replace(state, epoch=state.epoch + 1), 0.0
+            position_s = 0.0
+            state = replace(state, epoch=state.epoch + 1, begun=False, playing=False)
         elif state.playing:
             return state
+    members = () if state.begun or state.playing else command.members
+    return _starting(replace(state, position_s=_within(state, position_s)), members, now_s, lead_s)
+
+
+def _starting(state: Playback, members: tuple[str, ...], now_s: float, lead_s: float) -> Playback:
+    """Start after the lead, or after the barrier where there are members to wait for."""
+    wait_until_s = now_s + READY_TIMEOUT_S if members else None
     return replace(
         state,
         playing=True,
-        position_s=_within(state, position_s),
-        anchor_s=now_s + lead_s,
-        waiting_for=(),
-        wait_until_s=None,
+        anchor_s=(now_s if wait_until_s is None else wait_until_s) + lead_s,
+        waiting_for=tuple(dict.fromkeys(members)),
+        wait_until_s=wait_until_s,
     )
 
 
@@ -205,6 +216,7 @@ def _pause(state: Playback, position_s: float | None, now_s: float) -> Playback:
         position_s = state.position_at(now_s)
     return replace(
         state,
+        begun=state.begun or now_s > state.anchor_s,
         playing=False,
         position_s=_within(state, position_s),
         anchor_s=now_s,
@@ -236,20 +248,21 @@ def _set_item(state: Playback, command: SetItem, now_s: float, lead_s: float) ->
     duration_s = command.duration_s
     if duration_s is not None and not (math.isfinite(duration_s) and duration_s > 0):
         raise BadInput("the duration must be a positive number of seconds, or unknown")
-    playing = command.play and command.item_id is not None
-    members = tuple(dict.fromkeys(command.members)) if playing else ()
-    wait_until_s = now_s + READY_TIMEOUT_S if members else None
     after = replace(
         state,
         epoch=state.epoch + 1,
         item_id=command.item_id,
         duration_s=duration_s,
-        playing=playing,
-        anchor_s=(wait_until_s if wait_until_s is not None else now_s) + (lead_s if playing else 0),
-        waiting_for=members,
-        wait_until_s=wait_until_s,
+        begun=False,
+        playing=False,
+        anchor_s=now_s,
+        waiting_for=(),
+        wait_until_s=None,
     )
-    return replace(after, position_s=_within(after, command.position_s))
+    after = replace(after, position_s=_within(after, command.position_s))
+    if command.item_id is None or not command.play:
+        return after
+    return _starting(after, command.members, now_s, lead_s)
 
 
 def _need_item(state: Playback) -> None:
@@ -345,56 +358,3 @@ def after_end(state: Playback, following: SetItem | None, now_s: float, lead_s: 
         return apply(state, following, now_s, lead_s=lead_s)
     end_s = state.duration_s if state.duration_s is not None else state.position_at(now_s)
     return apply(state, Pause(end_s), now_s)
-
-
-# ---- as a Redis hash -----------------------------------------------------------------------
-
-
-def to_fields(state: Playback) -> dict[str, str]:
-    """Return the state as a flat hash: one field each, the same state always the same text.
-
-    `epoch`, `seq`, `command_seq`: decimal integers. `playing`: 1 or 0. `position_s`, `rate`,
-    `anchor_s`: the shortest decimal that reads back equal. `item_id`, `duration_s`,
-    `wait_until_s`: empty means none. `waiting_for`: a JSON array of member ids, in order.
-    """
-    return {
-        "epoch": str(state.epoch),
-        "seq": str(state.seq),
-        "command_seq": str(state.command_seq),
-        "item_id": state.item_id or "",
-        "duration_s": "" if state.duration_s is None else repr(float(state.duration_s)),
-        "playing": "1" if state.playing else "0",
-        "position_s": repr(float(state.position_s)),
-        "rate": repr(float(state.rate)),
-        "anchor_s": repr(float(state.anchor_s)),
-        "waiting_for": json.dumps(state.waiting_for, separators=(",", ":")),
-        "wait_until_s": "" if state.wait_until_s is None else repr(float(state.wait_until_s)),
-    }
-
-
-def from_fields(fields: Mapping[str, str]) -> Playback:
-    """Read what `to_fields` wrote; an empty hash is a room that has played nothing yet.
-
-    Raises ValueError where a field is not what `to_fields` writes.
-    """
-    if not fields:
-        return Playback()
-    try:
-        waiting_for = json.loads(fields["waiting_for"])
-        if not isinstance(waiting_for, list) or not all(isinstance(m, str) for m in waiting_for):
-            raise ValueError("waiting_for is no array of member ids")
-        return Playback(
-            epoch=int(fields["epoch"]),
-            seq=int(fields["seq"]),
-            command_seq=int(fields["command_seq"]),
-            item_id=fields["item_id"] or None,
-            duration_s=float(fields["duration_s"]) if fields["duration_s"] else None,
-            playing=fields["playing"] == "1",
-            position_s=float(fields["position_s"]),
-            rate=float(fields["rate"]),
-            anchor_s=float(fields["anchor_s"]),
-            waiting_for=tuple(waiting_for),
-            wait_until_s=float(fields["wait_until_s"]) if fields["wait_until_s"] else None,
-        )
-    except KeyError as missing:
-        raise ValueError(f"the playback hash lacks the field {missing}") from missing

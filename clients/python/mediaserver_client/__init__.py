@@ -36,7 +36,7 @@ from mediaserver_client.publication import Publication
 from mediaserver_client.session import Session, connect
 from mediaserver_client.sources import AudioSource, PcmBytes, PcmStream, WavFile
 from mediaserver_client.stats import PublicationStats
-from mediaserver_client.sync import PlaybackFollower, PlaybackState, Step
+from mediaserver_client.sync import PlaybackFollower, PlaybackState, PlaybackStep
 from mediaserver_client.transcript import render
 
 __version__ = "0.1.0"
@@ -57,6 +57,7 @@ __all__ = [
     "PcmStream",
     "PlaybackFollower",
     "PlaybackState",
+    "PlaybackStep",
     "PlayerState",
     "Problem",
     "ProtocolError",
@@ -70,7 +71,6 @@ __all__ = [
     "SessionLost",
     "SpeechStarted",
     "Status",
-    "Step",
     "TrackEnded",
     "TrackStarted",
     "WavFile",

@@ -80,7 +80,7 @@ class PlaybackState:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class PlaybackStep:
     """What to do now, in this order; None and False mean: leave it."""
 
     wake_s: float
@@ -98,8 +98,11 @@ class Step:
 
 
 class PlaybackFollower:
-    """Keeps one player with the room. `step` at `Step.wake_s`, and whenever a state comes or the
-    player has loaded, sought, stalled or gone on."""
+    """Keeps one player with the room.
+
+    `step` at the last step's `wake_s`, and whenever a state comes or the player has loaded, sought,
+    stalled or gone on.
+    """
 
     def __init__(self, clock: ClockSync, drift: DriftController | None = None) -> None:
         self._clock = clock
@@ -116,7 +119,7 @@ class PlaybackFollower:
         self._refused = 0
         self._placed: int | None = None  # seq that the player was placed for while paused
         self._rate: float | None = None  # as the player was told
-        self._reported: int | None = None
+        self._reported: tuple[int, float] | None = None  # barrier: its epoch and its end
         self._ended: int | None = None
 
     @property
@@ -187,21 +190,21 @@ class PlaybackFollower:
         self._placed = None
         self._begin_landing()
 
-    def step(self, now_s: float, player: PlayerState) -> Step:
+    def step(self, now_s: float, player: PlayerState) -> PlaybackStep:
         """Return what to do at local time `now_s`."""
         state = self._state
         if state is None or state.item_id is None:
             self._drift.pause()
-            return Step(now_s + CONTROL_S, pause=not player.paused)
+            return PlaybackStep(now_s + CONTROL_S, pause=not player.paused)
         if player.item_id != state.item_id:
             self._drift.pause()
             self._sought_s = self._rate = None
-            return Step(now_s + CONTROL_S, load=state.item_id)
+            return PlaybackStep(now_s + CONTROL_S, load=state.item_id)
         self._measure_seek(now_s, player)
         if not state.playing:
             return self._stand_still(now_s, player, state)
         if not self._clock.synchronised:
-            return Step(now_s + LANDING_LOOK_S, pause=self._landing and not player.paused)
+            return PlaybackStep(now_s + LANDING_LOOK_S, pause=self._landing and not player.paused)
         if self._is_over(now_s, player, state):
             return self._end(now_s, state)
         if player.paused or self._landing:
@@ -210,7 +213,7 @@ class PlaybackFollower:
 
     # ---- paused, and the end ---------------------------------------------------------------
 
-    def _stand_still(self, now_s: float, player: PlayerState, state: PlaybackState) -> Step:
+    def _stand_still(self, now_s: float, player: PlayerState, state: PlaybackState) -> PlaybackStep:
         self._drift.pause()
         self._begin_landing()
         off_s = abs(player.position_s - state.position_s)
@@ -218,7 +221,7 @@ class PlaybackFollower:
         self._placed = state.seq
         if seek:
             self._sought_s = now_s
-        return Step(
+        return PlaybackStep(
             now_s + CONTROL_S,
             pause=not player.paused,
             seek_to_s=state.position_s if seek else None,
@@ -233,11 +236,11 @@ class PlaybackFollower:
         there = player.position_s >= player.duration_s - EXACT_S
         return rest_s <= (END_S * state.rate if there else 0.0)
 
-    def _end(self, now_s: float, state: PlaybackState) -> Step:
+    def _end(self, now_s: float, state: PlaybackState) -> PlaybackStep:
         self._drift.pause()
         first = self._ended != state.epoch
         self._ended = state.epoch
-        return Step(now_s + CONTROL_S, ended=state.epoch if first else None)
+        return PlaybackStep(now_s + CONTROL_S, ended=state.epoch if first else None)
 
     # ---- landing ---------------------------------------------------------------------------
 
@@ -246,33 +249,33 @@ class PlaybackFollower:
         self._landing_seeks = 0
         self._started = None
 
-    def _land(self, now_s: float, player: PlayerState, state: PlaybackState) -> Step:
+    def _land(self, now_s: float, player: PlayerState, state: PlaybackState) -> PlaybackStep:
         """Stand still at a place ahead, and play when the shared position comes by."""
         self._notice_refusal(player)
         pause = not player.paused
         soon_s = now_s + LANDING_LOOK_S
         if self.blocked:
-            return Step(now_s + CONTROL_S, pause=pause)
+            return PlaybackStep(now_s + CONTROL_S, pause=pause)
         if self._sought_s is not None:
-            return Step(soon_s, pause=pause)
+            return PlaybackStep(soon_s, pause=pause)
         rate = self._new_rate(player, state.rate)
         shared_s = self._clock.shared_s(now_s)
         starts_s = state.anchor_s + (player.position_s - state.position_s) / state.rate
         late_s = shared_s - starts_s + (0.0 if player.playing else self._starts.mean_s)
         if self._must_seek(shared_s, late_s, player, state):
             to_s = self._seek_ahead(now_s, player, state)
-            return Step(soon_s, pause=pause, seek_to_s=to_s, rate=rate)
+            return PlaybackStep(soon_s, pause=pause, seek_to_s=to_s, rate=rate)
         if not player.ready:
-            return Step(soon_s, pause=pause, rate=rate)
+            return PlaybackStep(soon_s, pause=pause, rate=rate)
         ready = self._report(shared_s, state)
         if late_s < -0.0005:
             wake_s = now_s + min(-late_s, CONTROL_S)
-            return Step(wake_s, pause=pause, rate=rate, ready=ready)
+            return PlaybackStep(wake_s, pause=pause, rate=rate, ready=ready)
         self._started = (now_s, player.position_s)
         self._landing = self._exactly = False
         self._control_s = now_s + CONTROL_S
         self._drift.pause()
-        return Step(self._control_s, rate=rate, play=True, ready=ready)
+        return PlaybackStep(self._control_s, rate=rate, play=True, ready=ready)
 
     def _notice_refusal(self, player: PlayerState) -> None:
         if not self._landing:  # it was told to play, and is paused
@@ -306,19 +309,19 @@ class PlaybackFollower:
 
     # ---- playing ---------------------------------------------------------------------------
 
-    def _follow(self, now_s: float, player: PlayerState, state: PlaybackState) -> Step:
+    def _follow(self, now_s: float, player: PlayerState, state: PlaybackState) -> PlaybackStep:
         if player.ready and now_s < self._control_s - 0.1 * CONTROL_S:
-            return Step(self._control_s)
+            return PlaybackStep(self._control_s)
         self._control_s = now_s + CONTROL_S
         self._measure_start(now_s, player, state)
         position_s = state.position_at(self._clock.shared_s(now_s))
         correction = self._drift.step(now_s, position_s, state.rate, player)
         rate = self._new_rate(player, correction.rate)
         if not correction.seek:
-            return Step(self._control_s, rate=rate)
+            return PlaybackStep(self._control_s, rate=rate)
         self._begin_landing()
         to_s = self._seek_ahead(now_s, player, state)
-        return Step(now_s + LANDING_LOOK_S, pause=True, seek_to_s=to_s, rate=rate)
+        return PlaybackStep(now_s + LANDING_LOOK_S, pause=True, seek_to_s=to_s, rate=rate)
 
     # ---- what is remembered ----------------------------------------------------------------
 
@@ -330,10 +333,12 @@ class PlaybackFollower:
         return rate
 
     def _report(self, shared_s: float, state: PlaybackState) -> int | None:
-        waits = state.wait_until_s is not None and shared_s < state.wait_until_s
-        if not waits or self._reported == state.epoch:
+        if state.wait_until_s is None or shared_s >= state.wait_until_s:
             return None
-        self._reported = state.epoch
+        barrier = (state.epoch, state.wait_until_s)
+        if self._reported == barrier:
+            return None
+        self._reported = barrier
         return state.epoch
 
     def _measure_seek(self, now_s: float, player: PlayerState) -> None:

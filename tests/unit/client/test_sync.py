@@ -219,7 +219,7 @@ def test_it_starts_at_the_anchor_less_what_a_start_takes() -> None:
     assert now_s == pytest.approx(109.9, abs=0.011)
 
 
-def test_it_reports_ready_once_an_epoch_and_only_when_placed() -> None:
+def test_it_reports_ready_once_a_barrier_and_only_when_placed() -> None:
     follower = PlaybackFollower(good_clock(100.0))
     state = replace(STATE, position_s=30.0, wait_until_s=OFFSET_S + 109.0, waiting_for=("me",))
     follower.update(state)
@@ -231,8 +231,10 @@ def test_it_reports_ready_once_an_epoch_and_only_when_placed() -> None:
     assert follower.step(100.7, placed).ready is None
     follower.update(replace(state, seq=2, waiting_for=()))
     assert follower.step(100.8, placed).ready is None
-    follower.update(replace(state, epoch=2, seq=3))
-    assert follower.step(100.9, placed).ready == 2
+    follower.update(replace(state, seq=3, wait_until_s=OFFSET_S + 109.5))
+    assert follower.step(100.9, placed).ready == 1
+    follower.update(replace(state, epoch=2, seq=4))
+    assert follower.step(101.0, placed).ready == 2
 
 
 def test_it_loads_what_is_played() -> None:

@@ -18,10 +18,9 @@ from mediaserver.rooms.playback import (
     SetItem,
     SetRate,
     apply,
-    from_fields,
     ready,
-    to_fields,
 )
+from mediaserver.rooms.playback_fields import from_fields, to_fields
 
 NOW_S = 1_800_000_000.0
 PAUSED = apply(Playback(), SetItem("film", 600.0, play=False), NOW_S)
@@ -163,6 +162,19 @@ def test_nobody_ready_starts_at_the_timeout_too() -> None:
     assert playback.expire(WAITING, NOW_S + 7.9) is WAITING
 
 
+def test_the_first_play_of_an_item_waits_too_and_later_ones_do_not() -> None:
+    started = apply(PAUSED, Play(members=("a", "b", "a")), NOW_S)
+    assert started.waiting_for == ("a", "b")
+    assert started.anchor_s == NOW_S + 8.3
+    again = apply(apply(started, Pause(), NOW_S + 1), Play(members=("a",)), NOW_S + 2)
+    assert again.wait_until_s == NOW_S + 10.0
+    played = apply(apply(again, Pause(), NOW_S + 20), Play(members=("a",)), NOW_S + 21)
+    assert (played.waiting_for, played.anchor_s) == ((), NOW_S + 21.3)
+    over = apply(PLAYING, Play(members=("a",)), STARTED_S + 700)
+    assert over.waiting_for == ("a",)
+    assert apply(PLAYING, Play(3.0, members=("a",)), STARTED_S + 7).waiting_for == ()
+
+
 def test_readiness_for_another_epoch_counts_not() -> None:
     assert ready(WAITING, "a", WAITING.epoch - 1, NOW_S) is WAITING
     assert ready(WAITING, "stranger", WAITING.epoch, NOW_S) is WAITING
@@ -235,6 +247,7 @@ states = st.builds(
     command_seq=st.integers(0, 2**53),
     item_id=st.none() | st.text(min_size=1, max_size=20),
     duration_s=st.none() | times,
+    begun=st.booleans(),
     playing=st.booleans(),
     position_s=times,
     rate=st.floats(0.25, 4.0),
@@ -269,7 +282,7 @@ def test_the_wire_state_has_the_same_names() -> None:
 
 
 commands = st.one_of(
-    st.builds(Play, st.none() | times),
+    st.builds(Play, st.none() | times, st.sampled_from([(), ("a", "b")])),
     st.builds(Pause, st.none() | times),
     st.builds(Seek, times),
     st.builds(SetRate, st.floats(0.25, 4.0)),
