@@ -79,16 +79,16 @@ def start_server(
 
 
 @pytest.fixture(scope="session")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyProcess]:
+def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyProcess]:
     """A real valkey-server, shared by the whole run."""
     with run_valkey(tmp_path_factory.mktemp("valkey")) as server:
         yield server
 
 
 @pytest.fixture
-async def redis(valkey: ValkeyProcess) -> AsyncIterator[RedisStore]:
+async def redis(valkey_server: ValkeyProcess) -> AsyncIterator[RedisStore]:
     """A connection to the valkey-server, which is empty."""
-    async with RedisStore(valkey.url) as store:
+    async with RedisStore(valkey_server.url) as store:
         await store.client.flushall()
         yield store
 

@@ -287,7 +287,13 @@ class MemberConnection:
 
     async def _send_away(self) -> None:
         assert self._closing is not None
-        await self._close_socket(*self._closing)
+        code, detail = self._closing
+        if code >= 4000:  # whoever reads is told why, and what became of its last commands
+            await self._desk.answered(CLOSE_S / 2)
+            self._outbox.close()
+            if self._writing is not None:
+                await asyncio.wait([self._writing], timeout=CLOSE_S / 2)
+        await self._close_socket(code, detail)
 
     async def _close_socket(self, code: int, detail: str) -> None:
         """Close with a reason; who does not read is cut off."""

@@ -85,7 +85,7 @@ class RoomDesk:
         self._identity = identity
         self._scope = scope
         self._now_s = now_s
-        self._pending = 0
+        self._pending: set[asyncio.Task[None]] = set()
 
     @property
     def principal(self) -> Principal:
@@ -128,19 +128,23 @@ class RoomDesk:
 
     def _later(self, work: Coroutine[None, None, None], message: RoomMessage) -> None:
         """Do it in a task of its own; the room's commits keep the order."""
-        if self._pending >= MAX_PENDING:
+        if len(self._pending) >= MAX_PENDING:
             work.close()
             raise TooManyRequests(f"{MAX_PENDING} commands wait for an answer; send fewer at once")
-        self._pending += 1
-        self._scope.spawn("command", self._answered(work, message))
+        task = self._scope.spawn("command", self._answer(work, message))
+        self._pending.add(task)
+        task.add_done_callback(self._pending.discard)
 
-    async def _answered(self, work: Coroutine[None, None, None], message: RoomMessage) -> None:
+    async def answered(self, timeout_s: float) -> None:
+        """Wait until all commands so far are answered."""
+        if self._pending:
+            await asyncio.wait(list(self._pending), timeout=timeout_s)
+
+    async def _answer(self, work: Coroutine[None, None, None], message: RoomMessage) -> None:
         try:
             await work
         except MediaServerError as error:
             self._tell(ErrorMessage(problem=problem_of(error), in_reply_to=name_of(message)))
-        finally:
-            self._pending -= 1
 
     async def _command(self, message: MemberCommand) -> None:
         done = await self._room.command(self._id, message)

@@ -19,7 +19,7 @@ from mediaserver.rtc.peer import Peers, RtcConfig
 from mediaserver.sessions.registry import Sessions
 from mediaserver.sessions.transcripts import TranscriptStore
 from mediaserver.settings import Settings
-from mediaserver.stores.redis import RedisStore
+from mediaserver.stores.embedded import EmbeddedValkey
 from mediaserver.web import keys, ws
 from mediaserver.web.application import new_application
 from mediaserver.web.foundation import add_identity, add_stores
@@ -27,7 +27,6 @@ from mediaserver.web.routing import mount
 from tests.integration.ws_member import Member
 from tests.unit.inference.scripted import Script, random_script
 from tests.unit.sessions.scripted_worker import Stage
-from tests.valkey import ValkeyProcess
 
 Client = TestClient[web.Request, web.Application]
 Open = Callable[..., Awaitable[Client]]
@@ -46,8 +45,7 @@ async def serve(
     stage: Stage,
     aiohttp_client: AiohttpClient,
     tmp_path: Path,
-    valkey: ValkeyProcess,
-    redis: RedisStore,
+    valkey: EmbeddedValkey,
 ) -> AsyncIterator[Open]:
     """A server with the parts that ``/ws`` needs."""
     stores: list[TranscriptStore] = []

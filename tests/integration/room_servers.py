@@ -1,0 +1,62 @@
+"""Server processes that share one valkey-server."""
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.live import LiveServer, run_server
+from tests.valkey import ValkeyProcess
+
+NO_WORKER = "unix:/nonexistent/worker.sock"
+
+
+class Servers(tuple[LiveServer, ...]):
+    """Servers, and requests to them."""
+
+    def ask(
+        self, index: int, method: str, path: str, body: object = None, key: str | None = None
+    ) -> tuple[int, Any]:
+        """Return status and body, of problems too."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"} if data is not None else {}
+        if key is not None:
+            headers["Authorization"] = f"Bearer {key}"
+        request = urllib.request.Request(
+            self[index].url + path, data=data, method=method, headers=headers
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=10) as response:
+                return response.status, json.loads(response.read() or b"null")
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.loads(error.read())
+
+    def json(self, index: int, path: str) -> Any:
+        """GET; it has to be found."""
+        status, body = self.ask(index, "GET", path)
+        assert status == 200, body
+        return body
+
+
+@contextmanager
+def run_servers(
+    folder: Path, valkey: ValkeyProcess, count: int, **settings: str
+) -> Iterator[Servers]:
+    """Run servers without speech workers, unless `inference_urls` names some."""
+    settings.setdefault("inference_urls", NO_WORKER)
+    settings.setdefault("database_url", f"sqlite+aiosqlite:///{folder}/shared.db")
+    with ExitStack() as stack:
+        servers = []
+        for number in range(count):
+            place = folder / str(number)
+            place.mkdir()
+            servers.append(
+                stack.enter_context(
+                    run_server(place, None, wait_ready=False, redis_url=valkey.url, **settings)
+                )
+            )
+        yield Servers(servers)
