@@ -112,8 +112,6 @@ class Database:
         await self.engine.dispose()
 
     async def _migrate_file(self) -> None:
-        if self.url.database in (None, "", ":memory:"):
-            raise ConfigurationError("SQLite needs a file: several connections share it")
         path = Path(str(self.url.database))
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -162,6 +160,10 @@ def _read(url: str) -> URL:
         raise ConfigurationError(
             f"MEDIASERVER_DATABASE_URL: {parsed.drivername} is not spoken here; "
             "take postgresql:// or sqlite://"
+        )
+    if driver.startswith("sqlite") and parsed.database in (None, "", ":memory:"):
+        raise ConfigurationError(
+            "MEDIASERVER_DATABASE_URL: SQLite needs a file, for several connections share it"
         )
     return parsed.set(drivername=driver)
 

@@ -4,6 +4,7 @@ Every command is sent at most once: after a fault nobody knows whether it was ca
 the caller can say whether to send it again. Lost connections are made anew by the next command.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from mediaserver.kernel.errors import ConfigurationError, Unavailable
 from mediaserver.kernel.logging import get_logger
+from mediaserver.kernel.tasks import TaskScope
 
 log = get_logger(__name__)
 
@@ -30,8 +32,10 @@ BLOCKING_TIMEOUT_S = 15.0
 """Of `blocking_client`: longer than any BLOCK that is asked of it."""
 MAX_CONNECTIONS = 64
 """Commands at once; more wait for a connection, at most `SOCKET_TIMEOUT_S`."""
-FAIL_FAST_S = 0.5
-"""After a time-out commands fail at once for so long: a hung server must not collect callers."""
+SLOW_S = 0.5
+"""A fault that took longer means a hung server. Until a probe gets through, commands fail at once:
+each would wait for its time-out otherwise, and callers would pile up."""
+PROBE_INTERVAL_S = 0.2
 _DEFAULT_PORT, _SENTINEL_PORT = 6379, 26379
 _UNREACHABLE = (
     faults.ConnectionError,
@@ -83,7 +87,8 @@ class RedisStore:
     def __init__(self, url: str) -> None:
         """Connect at the first command. Raises ConfigurationError for a URL that cannot be."""
         self._url = url
-        self._down_until = 0.0
+        self._hung = False
+        self._scope = TaskScope("redis")
         self._reachable = True
         self._clients: list[Any] = []
         self.client: Redis = self._new_client(SOCKET_TIMEOUT_S, MAX_CONNECTIONS)
@@ -115,16 +120,30 @@ class RedisStore:
 
         Errors of the command itself (wrong type, a script's own) pass through.
         """
-        if monotonic() < self._down_until:
+        if self._hung:
             raise _down()
+        started = monotonic()
         try:
             yield
         except _UNREACHABLE as error:
-            if isinstance(error, faults.TimeoutError | TimeoutError):
-                self._down_until = monotonic() + FAIL_FAST_S
+            if monotonic() - started > SLOW_S and not self._hung and not self._scope.closed:
+                self._hung = True
+                self._scope.spawn("probe", self._probe())
             self._noted(reachable=False, why=type(error).__name__)
             raise _down() from error
         self._noted(reachable=True)
+
+    async def _probe(self) -> None:
+        """Ask until there is an answer."""
+        while True:
+            try:
+                await self.client.ping()
+            except _UNREACHABLE:
+                await asyncio.sleep(PROBE_INTERVAL_S)
+            else:
+                self._hung = False
+                self._noted(reachable=True)
+                return
 
     def _noted(self, *, reachable: bool, why: str = "") -> None:
         """Log when it is lost and when it is back, not every command in between."""
@@ -143,6 +162,7 @@ class RedisStore:
 
     async def aclose(self) -> None:
         """Close all connections."""
+        await self._scope.aclose()
         clients, self._clients = self._clients, []
         for client in clients:
             await client.aclose()
