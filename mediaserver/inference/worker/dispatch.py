@@ -140,6 +140,7 @@ class Dispatcher:
         await self._decode([job])
         self.admission.job_s = None
         await self._decode([job])
+        self.admission.warmed_up()
 
     def notice(self, stream: SpeechStream) -> None:
         """Something changed in `stream`: look whether it is due."""

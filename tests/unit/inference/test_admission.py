@@ -11,6 +11,7 @@ from mediaserver.inference.worker.admission import (
     ROUND_S,
     SMOOTHING,
     THOROUGH_COST,
+    WARM_UP_COST,
     Admission,
     QueueDelay,
 )
@@ -95,3 +96,12 @@ def test_a_thorough_decode_does_not_make_the_machine_look_slow() -> None:
     quick.decoded(1, 0.1)
     thorough.decoded(1, 0.1 * THOROUGH_COST, thorough=True)
     assert thorough.room([], 0.0) == quick.room([], 0.0)
+
+
+def test_noise_decoded_alone_is_no_measure_for_speech_under_load() -> None:
+    admission = Admission(slots=2)
+    admission.warmed_up()  # nothing measured yet
+    admission.decoded(1, 0.05)
+    before = admission.room([], 0.0)
+    admission.warmed_up()
+    assert admission.room([], 0.0) == int(before / WARM_UP_COST)
