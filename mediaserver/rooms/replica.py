@@ -15,7 +15,8 @@ from mediaserver.protocol.room_events import (
 )
 from mediaserver.rooms.chatting import KEPT_CHAT
 from mediaserver.rooms.log import LOG_LENGTH, RESUME_WINDOW_S, Entry, Loaded
-from mediaserver.rooms.state import RoomState
+from mediaserver.rooms.playback import Playback
+from mediaserver.rooms.state import MemberRecord, RoomState
 from mediaserver.rooms.view import RoomView, apply, view_of
 
 log = get_logger(__name__)
@@ -138,6 +139,26 @@ class Replica:
         if after and after[0][0].at_s < now_s - RESUME_WINDOW_S:
             return None
         return [message for _, message in after]
+
+    def last_known(self, members: dict[str, MemberRecord]) -> RoomState:
+        """Return the state as far as it is known here, with these members."""
+        view, playback = self.view, self.state.playback
+        if playback.seq != view.playback.seq:
+            item = next((i for i in view.queue if i.item_id == view.playback.item_id), None)
+            shown = view.playback.model_dump()
+            playback = Playback(
+                **shown,
+                command_seq=view.playback.seq,
+                duration_s=item.duration_s if item is not None else None,
+            )
+        update = {
+            "members": members,
+            "tracks": {},
+            "settings": view.settings,
+            "queue": view.queue,
+            "playback": playback,
+        }
+        return self.state.model_copy(update=update)
 
     def snapshot(self) -> list[ServerMessage]:
         """Return how things stand: the state, live tracks, newest captions and chat."""

@@ -392,10 +392,7 @@ class Room:
         if self.replica.view.closed is not None:
             return
         records = {id_: member.record for id_, member in self.members.items()}
-        known = self.replica.state.model_copy(
-            update={"members": records, "tracks": {}, "settings": self.replica.view.settings}
-        )
-        await self.log.create(known)
+        await self.log.create(self.replica.last_known(records))
         await self._begin_anew()
 
     async def _begin_anew(self) -> None:
