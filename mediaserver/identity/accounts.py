@@ -152,6 +152,8 @@ class Accounts:
             return user.info()
         if values.keys() == {"display_name"}:
             return (await self._users.change(user_id, **values)).info()
+        if values.get("role", "admin") != "admin":
+            await self._users.keep_an_admin(user_id)
         await self.end_sessions(user_id)  # first: where Redis is away nothing changes
         changed = await self._users.change(user_id, **values)
         await self._end_late_sessions(user_id)
@@ -168,6 +170,7 @@ class Accounts:
     async def remove(self, user_id: str) -> None:
         """Remove a user, its keys and sessions. Raises NotFound, Conflict (the last admin)."""
         await self._users.get(user_id)
+        await self._users.keep_an_admin(user_id)
         await self.end_sessions(user_id)
         await self._users.remove(user_id)
         await self._end_late_sessions(user_id)

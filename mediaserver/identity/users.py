@@ -97,6 +97,11 @@ class Users:
             raise NotFound(f"there is no user {user_id}", code="no_such_user")
         return user
 
+    async def keep_an_admin(self, user_id: str) -> None:
+        """Raise Conflict where there would be no admin without this user."""
+        async with self._database.begin() as connection:
+            await self._keep_an_admin(connection, user_id, losing=True)
+
     async def change(self, user_id: str, **values: object) -> User:
         """Set columns. Raises NotFound; Conflict where it would leave no admin."""
         async with self._database.begin() as connection:

@@ -31,6 +31,8 @@ POOL_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 3.0
 STATEMENT_TIMEOUT_S = 10.0
 _ADVISORY_LOCK = 0x6D65646961  # "media": the same number on every instance
+_GONE_STATES = ("08", "53", "57")
+"""Classes of SQLSTATE: connection, insufficient resources, operator intervention."""
 _DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
     "sqlite+aiosqlite": "sqlite+aiosqlite",
@@ -75,7 +77,8 @@ class Database:
         except (InterfaceError, OperationalError, PoolTimeoutError, OSError, TimeoutError) as error:
             raise _down(error) from error
         except DBAPIError as error:
-            if error.connection_invalidated:
+            state = str(getattr(error.orig, "sqlstate", None) or "")
+            if error.connection_invalidated or state.startswith(_GONE_STATES):
                 raise _down(error) from error
             raise
 

@@ -1,6 +1,7 @@
 """The stores: the embedded valkey-server's life, faults of Redis as our errors, migrations."""
 
 import asyncio
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -13,6 +14,7 @@ from mediaserver.kernel.errors import ConfigurationError, Unavailable
 from mediaserver.stores.database import Database
 from mediaserver.stores.embedded import MAX_SOCKET_PATH_BYTES, EmbeddedValkey
 from mediaserver.stores.redis import RedisStore
+from tests.postgres import NoPostgres, run_postgres
 
 
 async def pid_of(store: RedisStore) -> int:
@@ -182,6 +184,24 @@ async def test_an_unreachable_database_is_one_line_without_its_password(tmp_path
         await database.ping()
     assert down.value.specific_code == "database_down"
     await database.aclose()
+
+
+async def test_a_database_that_dies_is_unavailable() -> None:
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(run_postgres())
+        except NoPostgres as error:
+            pytest.skip(str(error))
+        database = Database(f"postgresql://postgres@/postgres?host={folder}")
+        await database.ping()
+        told = (Path(folder) / "data" / "postmaster.pid").read_text()
+        postmaster = int(told.splitlines()[0])
+        os.kill(postmaster, signal.SIGQUIT)
+        for _ in range(3):
+            with pytest.raises(Unavailable) as caught:
+                await database.ping()
+            assert caught.value.specific_code == "database_down"
+        await database.aclose()
 
 
 @pytest.mark.parametrize("kind", ["sqlite_url", "postgres_url"])

@@ -93,3 +93,50 @@ def test_loopback_needs_no_key(host: str) -> None:
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError):
         load_settings().port = 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_open"),
+    [
+        ({}, True),
+        ({"api_key": "0123456789abcdef"}, False),
+        ({"access": "guarded"}, False),
+        ({"access": "open", "api_key": "0123456789abcdef"}, True),
+        ({"host": "0.0.0.0", "access": "guarded"}, False),
+    ],
+)
+def test_who_is_let_in_without_credentials(settings: dict[str, str], is_open: bool) -> None:
+    loaded = load_settings(**settings)
+    loaded.check()
+    assert loaded.open_access is is_open
+
+
+def test_a_server_for_others_is_never_open() -> None:
+    with pytest.raises(ConfigurationError, match="MEDIASERVER_ACCESS=open"):
+        load_settings(host="0.0.0.0", access="open").check()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ACCESS", "ajar"),
+        ("RATE_LIMIT", "-1"),
+        ("TRUSTED_PROXIES", "10.0.0.0/8,proxy.example"),
+        ("CORS_ORIGINS", "https://host/path"),
+        ("CORS_ORIGINS", "*"),
+        ("PUBLIC_URL", "media.example.org"),
+    ],
+)
+def test_senseless_identity_settings_are_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"MEDIASERVER_{name}", value)
+    with pytest.raises(ConfigurationError, match=f"^MEDIASERVER_{name}: "):
+        load_settings()
+
+
+def test_the_stores_passwords_do_not_show() -> None:
+    settings = load_settings(
+        redis_url="redis://:hunter2@host", database_url="postgresql://u:hunter2@host/x"
+    )
+    assert "hunter2" not in repr(settings) + settings.model_dump_json()
