@@ -79,9 +79,20 @@ async def one_long_session(running: Running, clip: Clip, minutes: float) -> list
     return samples
 
 
+async def connected(url: str) -> websockets.ClientConnection:
+    """Connect; where the server is full, ask again when it says."""
+    while True:
+        try:
+            return await websockets.connect(url)
+        except websockets.InvalidStatus as refusal:
+            if refusal.response.status_code != 503:
+                raise
+            await asyncio.sleep(float(refusal.response.headers["Retry-After"]))
+
+
 async def short_session(running: Running, clip: Clip, gate: asyncio.Semaphore) -> None:
     """Two seconds of speech, then goodbye."""
-    async with gate, websockets.connect(listen_url(running, clip)) as socket:
+    async with gate, await connected(listen_url(running, clip)) as socket:
         await socket.send(clip.pcm[: 2 * RATE_HZ * 2])
         await socket.send(json.dumps({"type": "CloseStream"}))
         async for _ in socket:
