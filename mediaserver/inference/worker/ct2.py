@@ -137,7 +137,7 @@ class CTranslate2Recogniser:
             ctranslate2.StorageView.from_array(encoded),
             prompts,
             beam_size=BEAMS if all(job.thorough for job in jobs) else 1,
-            max_length=min(448, len(prompts[0]) + new),
+            max_length=min(448, max(len(prompts[0]) + new, 2 * new)),  # bounds by its half, too
             return_no_speech_prob=True,
             suppress_tokens=self._suppressed,
             suppress_blank=True,
