@@ -112,6 +112,13 @@ class Commits:
 
     async def run(self) -> None:
         """Commit for ever what is asked."""
+        try:
+            await self._commit_for_ever()
+        finally:
+            self._in_hand = list(self._waiting)
+            self._fail(Unavailable("this server is stopping", code="draining"))
+
+    async def _commit_for_ever(self) -> None:
         while True:
             while not self._waiting:
                 self._idle.set()
@@ -122,6 +129,8 @@ class Commits:
             self._finals -= sum(operation.droppable for operation in self._in_hand)
             try:
                 await self._commit(self._in_hand)
+            except Gone as error:  # nothing will ever be written to it again
+                self._fail(error)
             except MediaServerError as error:
                 self._put_back(error)
                 await asyncio.sleep(RETRY_S)

@@ -23,9 +23,9 @@ from mediaserver.rooms.directory import RoomDirectory
 from mediaserver.rooms.feed import Feed
 from mediaserver.rooms.leases import RENEW_S, Leases
 from mediaserver.rooms.log import channel_of, parse_published
-from mediaserver.rooms.presence import Attendee, Newcomer
+from mediaserver.rooms.presence import Attendee, Joined, Newcomer
 from mediaserver.rooms.replica import Gap, parse_event
-from mediaserver.rooms.room import Joined, Room
+from mediaserver.rooms.room import Room
 from mediaserver.rooms.state import HOST_GRACE_S, RoomState, ad_hoc_settings
 from mediaserver.stores.redis import RedisStore
 
@@ -167,14 +167,14 @@ class RoomHub:
 
     async def _detach(self, room: Room) -> None:
         async with self._attaching.setdefault(room.name, asyncio.Lock()):
-            if room.needed or self._rooms.get(room.name) is not room:
-                return
-            del self._rooms[room.name]
-            self._hosts_missing.pop(room.name, None)
-            await self._feed.unsubscribe(room.log.channel)
-            with contextlib.suppress(MediaServerError):
-                await self._leases.release(room.name)
-            await room.aclose()
+            if not room.needed and self._rooms.get(room.name) is room:
+                del self._rooms[room.name]
+                self._hosts_missing.pop(room.name, None)
+                await self._feed.unsubscribe(room.log.channel)
+                with contextlib.suppress(MediaServerError):
+                    await self._leases.release(room.name)
+                await room.aclose()
+        self._attaching.pop(room.name, None)
 
     # ---- what comes in ------------------------------------------------------------------------
 

@@ -54,8 +54,6 @@ class Newcomer:
     may_create: bool = True
     """Whether a room that is not there is made."""
     resume: ResumePoint | None = None
-    expires_at: float | None = None
-    """When the credentials expire, Unix seconds."""
 
 
 @dataclass(slots=True)
@@ -88,3 +86,38 @@ class LocalMember:
         """Newer credentials allow less (or more); whether its grants changed."""
         self.record = self.record.model_copy(update={"grants": both(ALL, grants)})
         return self.regrant(settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """How a member came in."""
+
+    member: LocalMember
+    connection: str
+    secret: str
+    """The resume secret."""
+    log_id: str
+    seq: int
+    so_far: tuple[ServerMessage, ...]
+    """What it is told after `welcome`."""
+
+
+class Outside(Protocol):
+    """What a room needs of its hub."""
+
+    @property
+    def instance(self) -> str:
+        """Names this process, also after a restart with the same settings."""
+        ...
+
+    def now_s(self) -> float:
+        """Shared clock."""
+        ...
+
+    def publish(self, room: str, message: ServerMessage, key: Hashable) -> None:
+        """Tell the other instances something of the moment; it may get lost."""
+        ...
+
+    def taken_over(self, room: str, member_id: str, connection: str) -> None:
+        """Tell the other instances that a member is connected here now."""
+        ...

@@ -10,8 +10,6 @@ import hashlib
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
-from typing import Protocol
 
 from mediaserver.kernel.errors import MediaServerError, NotFound, Unavailable
 from mediaserver.kernel.ids import new_id
@@ -42,7 +40,7 @@ from mediaserver.rooms.decision import (
 )
 from mediaserver.rooms.grants import grants_of
 from mediaserver.rooms.log import Entry, Loaded, RoomLog
-from mediaserver.rooms.presence import Attendee, LocalMember, Newcomer
+from mediaserver.rooms.presence import Attendee, Joined, LocalMember, Newcomer, Outside
 from mediaserver.rooms.replica import Gap, Replica
 from mediaserver.rooms.state import LeaveReason, MemberRecord, RoomState
 
@@ -52,41 +50,6 @@ CLOSE_REPLACED, CLOSE_SENT_AWAY, CLOSE_EXPIRED, CLOSE_ROOM_CLOSED = 4409, 4403, 
 APPLIED_WITHIN_S = 0.3
 """An event that does not come by itself within this time is fetched."""
 _OWN_TRACKS = 2000
-
-
-class Outside(Protocol):
-    """What a room needs of its hub."""
-
-    @property
-    def instance(self) -> str:
-        """Names this process, also after a restart with the same settings."""
-        ...
-
-    def now_s(self) -> float:
-        """Shared clock."""
-        ...
-
-    def publish(self, room: str, message: ServerMessage, key: Hashable) -> None:
-        """Tell the other instances something of the moment; it may get lost."""
-        ...
-
-    def taken_over(self, room: str, member_id: str, connection: str) -> None:
-        """Tell the other instances that a member is connected here now."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """How a member came in."""
-
-    member: LocalMember
-    connection: str
-    secret: str
-    """The resume secret."""
-    log_id: str
-    seq: int
-    so_far: tuple[ServerMessage, ...]
-    """What it is told after `welcome`."""
 
 
 class Room:

@@ -8,8 +8,7 @@ from mediaserver.kernel.errors import NotFound, Overloaded, Unavailable
 from mediaserver.kernel.ids import new_id
 from mediaserver.kernel.logging import get_logger
 from mediaserver.rooms.hub import RoomHub
-from mediaserver.rooms.presence import Attendee, Newcomer
-from mediaserver.rooms.room import Joined
+from mediaserver.rooms.presence import Attendee, Joined, Newcomer
 from mediaserver.rooms.state import LeaveReason
 from mediaserver.sessions.figures import Figures
 from mediaserver.sessions.session import Session, SessionKind

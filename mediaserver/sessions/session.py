@@ -25,7 +25,8 @@ from mediaserver.protocol.messages import (
     TrackStarted,
 )
 from mediaserver.rooms.grants import check
-from mediaserver.rooms.room import Joined, Room
+from mediaserver.rooms.presence import Joined
+from mediaserver.rooms.room import Room
 from mediaserver.rooms.state import LeaveReason
 from mediaserver.sessions.captions import caption_of
 from mediaserver.sessions.figures import Figures

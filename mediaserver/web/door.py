@@ -83,10 +83,11 @@ async def newcomer_of(request: web.Request) -> tuple[str, Newcomer, Principal]:
         subject=subject_of(principal),
         grants=principal.grants if principal.grants is not None else ALL,
         role=principal.room_role or invited_as,
-        invited=invited_as is not None or may_enter_any(principal),
+        invited=invited_as is not None
+        or may_enter_any(principal)
+        or (principal.kind == "local" and principal.room == room),  # the join route let it in
         may_create=principal.may("rooms:create"),
         resume=_resume_of(request),
-        expires_at=principal.expires_at,
     )
     return room, newcomer, principal
 

@@ -20,7 +20,8 @@ from mediaserver.kernel.tasks import TaskScope
 from mediaserver.protocol import messages as m
 from mediaserver.protocol.problems import ErrorMessage, problem_of
 from mediaserver.protocol.rooms import Grants
-from mediaserver.rooms.room import CLOSE_EXPIRED, Joined
+from mediaserver.rooms.presence import Joined
+from mediaserver.rooms.room import CLOSE_EXPIRED
 from mediaserver.sessions.session import Session
 from mediaserver.web import keys
 from mediaserver.web.ws_media import MemberMedia
@@ -34,6 +35,9 @@ CLOSE_S = 2.0
 METRICS_INTERVAL_S = 1.0
 CLOSE_TIMEOUT_S = 30.0
 PING_INTERVAL_S = 2.0
+_OVER = (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR)
+_REASONS = {CLOSE_EXPIRED: "expired", int(WSCloseCode.TRY_AGAIN_LATER): "lost"}
+"""Of members that were sent away with these codes; the others `left`."""
 
 
 class MemberConnection:
@@ -51,6 +55,9 @@ class MemberConnection:
         self._before_welcome: list[tuple[m.ServerMessage, Hashable | None]] | None = []
         self._transport = request.transport
         self._writing: asyncio.Task[None] | None = None
+        self._reading: asyncio.Task[str] | None = None
+        self._receiving = False
+        self._ending: asyncio.Task[None] | None = None
         self._gate = FloodGate(self._clock)
 
     def entered(self, session: Session, joined: Joined, principal: Principal) -> None:
@@ -170,20 +177,36 @@ class MemberConnection:
         self._scope.spawn("stop", self._stop_with_session())
         self._scope.spawn("credentials", self._desk.watch_credentials())
         if self._closing is not None:
-            self._scope.spawn("end", self._send_away())
+            self._ending = self._scope.spawn("end", self._send_away())
         reason = "lost"
         try:
             with bind(session_id=self.session.id):
-                async for received in self._socket:
-                    if not await self._take(received):
-                        reason = "left"
-                        break
-                if self._socket.close_code in (WSCloseCode.OK, WSCloseCode.GOING_AWAY):
-                    reason = "left"
-                if self._closing is not None and self._closing[0] == CLOSE_EXPIRED:
-                    reason = "expired"
+                self._reading = self._scope.spawn("read", self._read())
+            await asyncio.wait([self._reading])
+            if not self._reading.cancelled():
+                reason = self._reading.result()
+            if self._closing is not None:
+                reason = _REASONS.get(self._closing[0], "left")
         finally:
+            if reason == "lost" and self._closing is None and self._left():
+                reason = "left"  # aiohttp may cancel us before the reader's end is seen here
             await asyncio.shield(self._finish(reason))
+
+    async def _read(self) -> str:
+        """Take messages until the member leaves, is lost, or is sent away; return why it ended."""
+        while self._closing is None:
+            self._receiving = True
+            received = await self._socket.receive()
+            self._receiving = False
+            if received.type in _OVER:
+                return "left" if self._left() else "lost"
+            if not await self._take(received):
+                return "left"
+        return "left"
+
+    def _left(self) -> bool:
+        """Whether the other side closed in good order."""
+        return self._socket.close_code in (WSCloseCode.OK, WSCloseCode.GOING_AWAY)
 
     def _welcome(self) -> m.Welcome:
         assert self.session.room is not None
@@ -211,7 +234,7 @@ class MemberConnection:
                 about = "audio"
                 await self._media.audio(message.data)
             elif message.type is WSMsgType.TEXT:
-                parsed = self._read(message.data)
+                parsed = self._parsed(message.data)
                 about = name_of(parsed)
                 self._gate.check(parsed)
                 return await self._handle(parsed)
@@ -221,7 +244,7 @@ class MemberConnection:
             self._refuse(error, about)
         return True
 
-    def _read(self, text: str) -> m.ClientMessage:
+    def _parsed(self, text: str) -> m.ClientMessage:
         """Raises BadInput, TooLarge, and TooManyRequests for too many that cannot be read."""
         try:
             return m.parse_client_message(text)
@@ -266,7 +289,7 @@ class MemberConnection:
     async def _take_channel(self, text: str) -> None:
         about: str | None = None
         try:
-            parsed = self._read(text)
+            parsed = self._parsed(text)
             about = name_of(parsed)
             self._gate.check(parsed)
             if isinstance(parsed, m.Leave | m.Offer | m.AudioStart):
@@ -283,7 +306,7 @@ class MemberConnection:
     def _end(self, code: int, detail: str) -> None:
         if self._closing is None:
             self._closing = (code, detail)
-            self._scope.spawn("end", self._send_away())
+            self._ending = self._scope.spawn("end", self._send_away())
 
     async def _send_away(self) -> None:
         assert self._closing is not None
@@ -296,8 +319,17 @@ class MemberConnection:
         await self._close_socket(code, detail)
 
     async def _close_socket(self, code: int, detail: str) -> None:
-        """Close with a reason; who does not read is cut off."""
-        transport = self._transport
+        """Close with a reason; who does not read is cut off.
+
+        Nobody may be receiving: aiohttp would then cut the connection without awaiting the other
+        side's close, and where that still sends, its network loses the reason (1006).
+        """
+        transport, reading = self._transport, self._reading
+        if reading is not None and not reading.done():
+            if not self._receiving:  # it ends after the message that it has in hand
+                await asyncio.wait([reading], timeout=CLOSE_S / 2)
+            reading.cancel()
+            await asyncio.wait([reading], timeout=CLOSE_S / 2)
         # in a task of its own: after a send that was cancelled aiohttp cancels who drains next
         async with TaskScope("close") as scope:
             message = detail.encode()[:123].decode(errors="ignore").encode()
@@ -323,7 +355,7 @@ class MemberConnection:
         try:
             await self._media.stop(reason, CLOSE_TIMEOUT_S)
             await self.session.close(reason, CLOSE_TIMEOUT_S)
-            if not lost and not self._socket.closed:
+            if not lost and self._ending is None and not self._socket.closed:
                 self._outbox.close()
                 if self._writing is not None:
                     await asyncio.wait_for(self._writing, SEND_TIMEOUT_S)
@@ -331,6 +363,8 @@ class MemberConnection:
             log.warning("member.goodbye_timeout", session_id=self.session.id)
         finally:
             await self._media.close(lost)
+            if self._ending is not None:
+                await asyncio.wait([self._ending], timeout=3 * CLOSE_S)
             await self._scope.aclose(timeout_s=2.0)
             if not self._socket.closed:
                 await self._close_socket(WSCloseCode.OK, reason)

@@ -171,7 +171,7 @@ class RoomDesk:
 
     async def watch_credentials(self) -> None:
         """Send the member away when its credentials expire or are revoked."""
-        while True:
+        while self._principal.kind not in ("local", "static"):
             left_s = LOOK_S
             if (expires_at := self._principal.expires_at) is not None:
                 left_s = min(LOOK_S, expires_at - self._now_s())

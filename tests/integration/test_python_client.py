@@ -263,8 +263,8 @@ async def test_who_joins_is_welcomed_first_and_then_told_how_things_stand(
     ):
         await session.chat("hello")
         async with http.ws_connect(address) as socket:
-            kinds = [(await socket.receive_json())["type"] for _ in range(2)]
-    assert kinds == ["welcome", "chat"]
+            kinds = [(await socket.receive_json())["type"] for _ in range(3)]
+    assert kinds == ["welcome", "room.snapshot", "chat"]
 
 
 async def test_a_wrong_language_and_a_wrong_room_are_refused_with_the_reason(

@@ -19,7 +19,7 @@ from mediaserver.rtc.peer import Peers, RtcConfig
 from mediaserver.sessions.registry import Sessions
 from mediaserver.sessions.transcripts import TranscriptStore
 from mediaserver.settings import Settings
-from mediaserver.stores.embedded import EmbeddedValkey
+from mediaserver.stores.redis import RedisStore
 from mediaserver.web import keys, ws
 from mediaserver.web.application import new_application
 from mediaserver.web.foundation import add_identity, add_stores
@@ -27,6 +27,7 @@ from mediaserver.web.routing import mount
 from tests.integration.ws_member import Member
 from tests.unit.inference.scripted import Script, random_script
 from tests.unit.sessions.scripted_worker import Stage
+from tests.valkey import ValkeyProcess
 
 Client = TestClient[web.Request, web.Application]
 Open = Callable[..., Awaitable[Client]]
@@ -45,14 +46,16 @@ async def serve(
     stage: Stage,
     aiohttp_client: AiohttpClient,
     tmp_path: Path,
-    valkey: EmbeddedValkey,
+    valkey_server: ValkeyProcess,
 ) -> AsyncIterator[Open]:
     """A server with the parts that ``/ws`` needs."""
+    async with RedisStore(valkey_server.url) as redis:
+        await redis.client.flushall()
     stores: list[TranscriptStore] = []
     pools: list[DecoderPool] = []
 
     async def start(max_sessions: int = 100) -> Client:
-        settings = Settings(data_dir=tmp_path, redis_url=SecretStr(valkey.url))
+        settings = Settings(data_dir=tmp_path, redis_url=SecretStr(valkey_server.url))
         app = new_application(settings)
         store = TranscriptStore(tmp_path / "transcripts", settings, stage.clock)
         app[keys.CLOCK], app[keys.FIGURES] = stage.clock, stage.figures
