@@ -81,7 +81,7 @@ class Identity:
 
     async def take_ticket(self, ticket: str) -> Principal:
         """Return whose ticket it is, once. Raises Unauthorized, Unavailable."""
-        return await self.tickets.take(ticket)
+        return await self._unless_revoked(self.tickets.take, ticket)
 
     async def is_revoked(self, principal: Principal) -> bool:
         """Whether what `principal` came with was revoked since; false where that cannot be known.
@@ -99,7 +99,7 @@ class Identity:
         self, verify: Callable[[str], Awaitable[Principal]], token: str
     ) -> Principal:
         principal = await verify(token)
-        if await self.sessions.is_revoked(principal):
+        if await self.is_revoked(principal):
             raise Unauthorized("this session is over; log in again", code="revoked")
         return principal
 

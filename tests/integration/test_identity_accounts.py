@@ -373,6 +373,12 @@ async def test_a_ticket_opens_a_websocket_once_on_any_instance(instances: Instan
         )
         assert answer.status == 401
     assert (await one.client.get(f"/any?ticket={ticket}")).status == 401, "for WebSockets only"
+    late = (await one.post("tickets", {"room": "party"}, token=token)).body["ticket"]
+    assert (await one.post("logout", token=token)).status == 204
+    answer = await one.client.get(
+        f"/ws?ticket={late}", headers={"Upgrade": "websocket", "Connection": "upgrade"}
+    )
+    assert answer.status == 401, "its session is over"
 
 
 async def test_a_server_lets_its_own_users_into_rooms(instances: Instances) -> None:
