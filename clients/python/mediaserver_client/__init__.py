@@ -6,7 +6,9 @@ async with connect("http://127.0.0.1:8080") as session:
         print(caption.text)
 """
 
+from mediaserver_client.api import Api
 from mediaserver_client.clock import ClockSync
+from mediaserver_client.credentials import Tokens
 from mediaserver_client.drift import PlayerState
 from mediaserver_client.errors import (
     AnswerTimeout,
@@ -15,10 +17,12 @@ from mediaserver_client.errors import (
     ProtocolError,
     ReaderTooSlow,
     Refused,
+    SentAway,
     ServerUnreachable,
     SessionClosed,
     SessionLost,
 )
+from mediaserver_client.follower import Follower, Player, TimePlayer
 from mediaserver_client.media import MediaFile, Microphone
 from mediaserver_client.messages import (
     Caption,
@@ -33,6 +37,18 @@ from mediaserver_client.messages import (
     Word,
 )
 from mediaserver_client.publication import Publication
+from mediaserver_client.room import RoomSession, join_room
+from mediaserver_client.room_types import (
+    ChatPage,
+    Grants,
+    Invitation,
+    JoinTicket,
+    MemberInfo,
+    QueueItem,
+    RoomInfo,
+    RoomSettings,
+    RoomToken,
+)
 from mediaserver_client.session import Session, connect
 from mediaserver_client.sources import AudioSource, PcmBytes, PcmStream, WavFile
 from mediaserver_client.stats import PublicationStats
@@ -43,14 +59,21 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AnswerTimeout",
+    "Api",
     "AudioError",
     "AudioSource",
     "Caption",
     "Chat",
+    "ChatPage",
     "ClientError",
     "ClockSync",
     "ErrorMessage",
+    "Follower",
+    "Grants",
+    "Invitation",
+    "JoinTicket",
     "MediaFile",
+    "MemberInfo",
     "Metrics",
     "Microphone",
     "PcmBytes",
@@ -58,23 +81,33 @@ __all__ = [
     "PlaybackFollower",
     "PlaybackState",
     "PlaybackStep",
+    "Player",
     "PlayerState",
     "Problem",
     "ProtocolError",
     "Publication",
     "PublicationStats",
+    "QueueItem",
     "ReaderTooSlow",
     "Refused",
+    "RoomInfo",
+    "RoomSession",
+    "RoomSettings",
+    "RoomToken",
+    "SentAway",
     "ServerUnreachable",
     "Session",
     "SessionClosed",
     "SessionLost",
     "SpeechStarted",
     "Status",
+    "TimePlayer",
+    "Tokens",
     "TrackEnded",
     "TrackStarted",
     "WavFile",
     "Word",
     "connect",
+    "join_room",
     "render",
 ]

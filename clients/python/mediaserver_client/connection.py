@@ -35,7 +35,13 @@ SEND_TIMEOUT_S = 10.0
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 MOST_EARLY = 1000
 _MAX_PROBLEM_BYTES = 64 * 1024
-_FINAL_CLOSE_CODES = {1000, 1002, 1003, 1007, 1008, 1009, 4400, 4401, 4403, 4404, 4409}
+_ENDS = (
+    aiohttp.WSMsgType.CLOSE,
+    aiohttp.WSMsgType.CLOSING,
+    aiohttp.WSMsgType.CLOSED,
+    aiohttp.WSMsgType.ERROR,
+)
+_FINAL_CLOSE_CODES = {1000, 1002, 1003, 1007, 1008, 1009, 4400, 4401, 4403, 4404, 4409, 4410}
 """After these a new try would end the same; the others (1001, 1006, 1011, 1012, 1013) may not."""
 
 
@@ -158,7 +164,7 @@ class Connection:
         try:
             for early in self._early:
                 on_message(early)
-            async for frame in self._ws:
+            while (frame := await self._ws.receive()).type not in _ENDS:
                 self._heard_at = time.monotonic()
                 if frame.type is not aiohttp.WSMsgType.TEXT:
                     continue
@@ -168,7 +174,8 @@ class Connection:
             code = self._ws.close_code
             if code is None or pinging.done():
                 code = 1006
-            return Closed(code, "", problem if code != 1000 else None)
+            reason = frame.extra if frame.type is aiohttp.WSMsgType.CLOSE and frame.extra else ""
+            return Closed(code, reason, problem if code != 1000 else None)
         finally:
             self.closed = True
             pinging.cancel()

@@ -5,6 +5,7 @@ ClientError
 ├── Refused            the server said no, with its reason in `problem`
 ├── SessionLost        the connection broke and could not be restored in time
 ├── SessionClosed      the session is over; nothing can be sent any more
+│   └── SentAway       the server ended it: kicked, banned, replaced, expired, room closed
 ├── AnswerTimeout      the server did not answer in time
 ├── ReaderTooSlow      captions were read so slowly that some were forgotten
 ├── AudioError         the audio cannot be read (no file, no decoder, no microphone)
@@ -51,6 +52,19 @@ class SessionLost(ClientError):
 
 class SessionClosed(ClientError):
     """The session is over; nothing can be sent any more."""
+
+
+class SentAway(SessionClosed):
+    """The server ended the session and does not want it back.
+
+    `why` is ``expired`` (the credentials), ``sent away`` (kicked, banned, grant revoked),
+    ``replaced`` (by another connection of the same member) or ``closed`` (the room).
+    """
+
+    def __init__(self, why: str, detail: str) -> None:
+        super().__init__(f"the server ended the session: {detail or why}")
+        self.why = why
+        self.detail = detail
 
 
 class AnswerTimeout(ClientError):

@@ -9,9 +9,11 @@ import aiohttp
 
 from mediaserver_client.backoff import Backoff
 from mediaserver_client.connection import Closed, Connection, problems
+from mediaserver_client.door import Door
 from mediaserver_client.errors import (
     ClientError,
     Refused,
+    SentAway,
     ServerUnreachable,
     SessionClosed,
     SessionLost,
@@ -21,6 +23,7 @@ from mediaserver_client.messages import Leave, ServerMessage
 log = logging.getLogger("mediaserver_client")
 
 LEAVE_TIMEOUT_S = 10.0
+_SENT_AWAY = {4401: "expired", 4403: "sent away", 4409: "replaced", 4410: "closed"}
 
 
 class Pulse:
@@ -56,11 +59,8 @@ class Link:
 
     def __init__(
         self,
-        url: str,
-        params: dict[str, str],
+        door: Door,
         *,
-        api_key: str | None,
-        connect_timeout_s: float,
         reconnect_s: float,
         on_message: Callable[[ServerMessage], None],
     ) -> None:
@@ -71,16 +71,14 @@ class Link:
         """Why there will be no connection any more."""
         self.reconnects = 0
         self.http: aiohttp.ClientSession | None = None
-        self._url, self._params, self._api_key = url, params, api_key
-        self._connect_timeout_s, self._reconnect_s = connect_timeout_s, reconnect_s
+        self._door, self._reconnect_s = door, reconnect_s
         self._on_message = on_message
         self._leaving = False
         self._task: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Connect for the first time. Raises ServerUnreachable, Refused, ProtocolError."""
-        headers = {"Authorization": f"Bearer {self._api_key}"} if self._api_key else {}
-        self.http = aiohttp.ClientSession(headers=headers, middlewares=(problems,))
+        self.http = aiohttp.ClientSession(headers=self._door.headers, middlewares=(problems,))
         try:
             connection = await self._connect()
         except BaseException:
@@ -124,7 +122,7 @@ class Link:
 
     async def _connect(self) -> Connection:
         assert self.http is not None
-        return await Connection.open(self.http, self._url, self._params, self._connect_timeout_s)
+        return await self._door.enter(self.http)
 
     async def _keep(self, connection: Connection) -> None:
         try:
@@ -137,7 +135,7 @@ class Link:
                     self.connection = None
                 if self._leaving:
                     raise SessionClosed("the session was closed")
-                if closed.final:
+                if self._door.final(closed):
                     raise _ending(closed)
                 log.warning("connection lost: %s; reconnecting", closed.describe())
                 self.pulse.fire()
@@ -178,6 +176,8 @@ class Link:
 
 
 def _ending(closed: Closed) -> ClientError:
+    if closed.code in _SENT_AWAY and closed.problem is None:
+        return SentAway(_SENT_AWAY[closed.code], closed.reason)
     if closed.problem is not None:
         return Refused(closed.problem)
     if closed.code == 1000:

@@ -1,23 +1,28 @@
 """The session protocol's messages as frozen dataclasses; docs/protocol.md explains each.
 
 The server's definitions are pydantic models in another package; a test compares the two, so they
-cannot drift. Unknown fields and unknown message types from a newer server are ignored.
+cannot drift. Unknown fields and unknown message types from a newer server are ignored. Those of
+rooms are in `room_types`, `room_commands` and `room_events`.
 """
 
 import dataclasses
 import json
-import types
 import typing
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypedDict, TypeVar
+from typing import ClassVar, Literal, TypedDict
 
 from mediaserver_client.errors import ProtocolError
+from mediaserver_client.room_commands import RoomClientMessage
+from mediaserver_client.room_events import RoomServerMessage
+from mediaserver_client.room_types import MAX_CHAT_CHARACTERS as MAX_CHAT_CHARACTERS
+from mediaserver_client.room_types import Chat as Chat
+from mediaserver_client.room_types import Grants, RoomRole
+from mediaserver_client.wire import from_json as from_json
 
 Task = Literal["transcribe", "translate"]
 """`translate` gives English, whatever is spoken."""
 Encoding = Literal["linear16", "mulaw", "opus", "container"]
 MAX_AUDIO_MESSAGE_BYTES = 1024 * 1024
-MAX_CHAT_CHARACTERS = 2000
 
 
 # ---- what the client sends -----------------------------------------------------------------
@@ -104,6 +109,10 @@ class ChatSend:
     TYPE: ClassVar = "chat.send"
     text: str
     id: str | None = None
+    reply_to: str | None = None
+    """Message id."""
+    mentions: tuple[str, ...] = ()
+    """Member ids."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +131,16 @@ class Leave:
 
 
 ClientMessage = (
-    Offer | Candidate | AudioStart | AudioStop | Configure | Finalize | ChatSend | Ping | Leave
+    Offer
+    | Candidate
+    | AudioStart
+    | AudioStop
+    | Configure
+    | Finalize
+    | ChatSend
+    | Ping
+    | Leave
+    | RoomClientMessage
 )
 
 
@@ -150,7 +168,8 @@ class Caption:
     """The whole utterance as known now. Replaces an earlier caption of the same `caption_id`."""
 
     TYPE: ClassVar = "caption"
-    seq: int
+    seq: int | None
+    """Of the room's log; None while it may still change, and where it is told at once."""
     track_id: str
     caption_id: str
     speaker: str
@@ -206,6 +225,16 @@ class Welcome:
     room: str
     member_id: str
     name: str
+    role: RoomRole
+    grants: Grants
+    log_id: str
+    """Names the room's log, in which `seq` counts."""
+    seq: int
+    """What follows happened after this event."""
+    resume_secret: str
+    """Proves that a connection with `resume` is this member's."""
+    expires_at: float | None = None
+    """When the credentials expire, Unix seconds."""
     ice_servers: tuple[IceServer, ...] = ()
     ping_interval_s: float = 2.0
 
@@ -231,6 +260,7 @@ class TrackStarted:
     """A member of the room began to publish."""
 
     TYPE: ClassVar = "track.started"
+    seq: int | None = None
     track_id: str
     member_id: str
     speaker: str
@@ -241,6 +271,7 @@ class TrackEnded:
     """A track ended; all its finals have been sent."""
 
     TYPE: ClassVar = "track.ended"
+    seq: int | None = None
     track_id: str
     reason: str = "ended"
 
@@ -251,20 +282,6 @@ class Finalized:
 
     TYPE: ClassVar = "finalized"
     track_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chat:
-    """Somebody said something. Show `name` and `text` as text, never as markup."""
-
-    TYPE: ClassVar = "chat"
-    seq: int
-    id: str
-    client_id: str | None = None
-    member_id: str
-    name: str
-    text: str
-    sent_at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -338,10 +355,11 @@ ServerMessage = (
     | Metrics
     | Pong
     | Status
+    | RoomServerMessage
     | ErrorMessage
 )
 
-T = TypeVar("T")
+_KINDS = {kind.TYPE: kind for kind in typing.get_args(ServerMessage)}
 
 
 def decode(text: str) -> ServerMessage | None:
@@ -355,45 +373,5 @@ def decode(text: str) -> ServerMessage | None:
         raise ProtocolError("the server sent text that is not JSON") from None
     if not isinstance(data, dict) or not isinstance(data.get("type"), str):
         raise ProtocolError("the server sent JSON that is not a message (no `type`)")
-    for kind in typing.get_args(ServerMessage):
-        if data["type"] == kind.TYPE:
-            return typing.cast(ServerMessage, from_json(kind, data))
-    return None
-
-
-def from_json(kind: type[T], data: Any) -> T:
-    """Build the dataclass `kind` from decoded JSON. Raises ProtocolError."""
-    if not isinstance(data, dict):
-        raise ProtocolError(f"{kind.__name__} should be an object, not {type(data).__name__}")
-    hints = typing.get_type_hints(kind)
-    values = {}
-    for field in dataclasses.fields(kind):  # type: ignore[arg-type]  # every kind is a dataclass
-        if field.name in data:
-            where = f"{kind.__name__}.{field.name}"
-            values[field.name] = _value(hints[field.name], data[field.name], where)
-        elif field.default is dataclasses.MISSING:
-            raise ProtocolError(f"{kind.__name__} without {field.name}")
-    return kind(**values)
-
-
-def _value(hint: Any, value: Any, where: str) -> Any:
-    origin = typing.get_origin(hint)
-    if origin is types.UnionType:
-        if value is None:
-            return None
-        [hint] = [part for part in typing.get_args(hint) if part is not type(None)]
-        return _value(hint, value, where)
-    if origin is tuple and isinstance(value, list):
-        item = typing.get_args(hint)[0]
-        return tuple(_value(item, each, where) for each in value)
-    if origin is Literal and isinstance(value, str):
-        return value  # a newer server may know more of them
-    if dataclasses.is_dataclass(hint):
-        return from_json(typing.cast(type[Any], hint), value)
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if hint in (str, bool) and isinstance(value, hint):
-        return value
-    if hint is int and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    raise ProtocolError(f"{where} has a value of the wrong type ({type(value).__name__})")
+    kind = _KINDS.get(data["type"])
+    return None if kind is None else typing.cast(ServerMessage, from_json(kind, data))

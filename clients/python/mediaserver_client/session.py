@@ -13,6 +13,7 @@ from typing import Self
 import aiohttp
 
 from mediaserver_client.connection import endpoint
+from mediaserver_client.door import Door, NamedDoor
 from mediaserver_client.errors import (
     AnswerTimeout,
     ClientError,
@@ -60,11 +61,16 @@ def connect(
 
     Entering raises ServerUnreachable, Refused (wrong key, overloaded, …) or ProtocolError.
     """
+    door = NamedDoor(
+        endpoint(server, "/ws", websocket=True),
+        {"name": name, "room": room or f"private-{secrets.token_hex(12)}"},
+        api_key=api_key or os.environ.get("MEDIASERVER_API_KEY") or None,
+        connect_timeout_s=connect_timeout_s,
+    )
     return Session(
         server,
-        room=room,
-        name=name,
-        api_key=api_key or os.environ.get("MEDIASERVER_API_KEY") or None,
+        door,
+        alone=room is None,
         connect_timeout_s=connect_timeout_s,
         reconnect_s=reconnect_s,
     )
@@ -76,23 +82,15 @@ class Session:
     def __init__(
         self,
         server: str,
+        door: Door,
         *,
-        room: str | None,
-        name: str,
-        api_key: str | None,
+        alone: bool,
         connect_timeout_s: float,
         reconnect_s: float,
     ) -> None:
-        self._server, self._room, self._reconnect_s = server, room, reconnect_s
+        self._server, self._alone, self._reconnect_s = server, alone, reconnect_s
         self._timeout_s = connect_timeout_s
-        self._link = Link(
-            endpoint(server, "/ws", websocket=True),
-            {"name": name, "room": room or f"private-{secrets.token_hex(12)}"},
-            api_key=api_key,
-            connect_timeout_s=connect_timeout_s,
-            reconnect_s=reconnect_s,
-            on_message=self._receive,
-        )
+        self._link = Link(door, reconnect_s=reconnect_s, on_message=self._receive)
         self._welcome: Welcome | None = None
         self._log = CaptionLog()
         self._timeline = Timeline()
@@ -238,7 +236,7 @@ class Session:
             if publication is not None and publication.done:
                 if publication.untold_failure is not None:
                     publication.raise_failure()
-                if self._room is None:
+                if self._alone:
                     return
             if self._link.over is not None:
                 self._raise_unless_closed()

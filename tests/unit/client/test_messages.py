@@ -6,12 +6,16 @@ import typing
 from typing import Any
 
 import pytest
+from mediaserver_client import credentials, room_commands, room_events, room_types
 from mediaserver_client import messages as client
 from mediaserver_client.errors import ProtocolError
-from pydantic import BaseModel
+from pydantic import AnyHttpUrl, BaseModel
 
+from mediaserver.protocol import identity, problems, rooms
 from mediaserver.protocol import messages as server
-from mediaserver.protocol import problems
+from mediaserver.protocol import room_commands as server_commands
+from mediaserver.protocol import room_events as server_events
+from mediaserver.protocol.chat import ChatPage
 
 
 def models_of(union: Any) -> dict[str, type[BaseModel]]:
@@ -26,10 +30,12 @@ def kinds_of(union: Any) -> dict[str, type[Any]]:
 def plain(hint: Any) -> str:
     """A type as text, the same for both sides: constraints and class names do not count."""
     origin = typing.get_origin(hint)
+    if hint is AnyHttpUrl or typing.get_args(hint) == ("",):
+        return str(str)
     if origin is typing.Annotated:
         return plain(typing.get_args(hint)[0])
     if origin in (types.UnionType, typing.Union):
-        return " | ".join(sorted(plain(part) for part in typing.get_args(hint)))
+        return " | ".join(sorted({plain(part) for part in typing.get_args(hint)}))
     if origin is tuple:
         return f"tuple[{plain(typing.get_args(hint)[0])}]"
     if isinstance(hint, type) and (issubclass(hint, BaseModel) or dataclasses.is_dataclass(hint)):
@@ -49,6 +55,9 @@ def compare(model: type[BaseModel], kind: type[Any]) -> None:
         default = ours[name].default
         if field.is_required():
             assert default is dataclasses.MISSING, f"{kind.__name__}.{name} has a default"
+        elif field.default_factory is not None:
+            ours_factory: Any = ours[name].default_factory
+            assert ours_factory() == field.get_default(call_default_factory=True)
         elif isinstance(default, client.CaptionOptions):
             assert isinstance(field.default, BaseModel)
             assert dataclasses.asdict(default) == field.default.model_dump()
@@ -81,6 +90,20 @@ def test_what_the_client_sends_has_the_same_fields(name: str) -> None:
         (server.IceServer, client.IceServer),
         (server.CaptionOptions, client.CaptionOptions),
         (problems.Problem, client.Problem),
+        (rooms.Grants, room_types.Grants),
+        (rooms.RoomSettings, room_types.RoomSettings),
+        (rooms.RoomInfo, room_types.RoomInfo),
+        (rooms.RoomChange, room_types.RoomChange),
+        (rooms.Invitation, room_types.Invitation),
+        (rooms.JoinTicket, room_types.JoinTicket),
+        (rooms.MemberInfo, room_types.MemberInfo),
+        (rooms.QueueItem, room_types.QueueItem),
+        (rooms.PlaybackState, room_types.PlaybackState),
+        (server_commands.QueueItemNew, room_types.QueueItemNew),
+        (server_commands.PlaybackBase, room_types.PlaybackBase),
+        (ChatPage, room_types.ChatPage),
+        (identity.RoomTokenAnswer, room_types.RoomToken),
+        (identity.TokenAnswer, credentials.Tokens),
     ],
 )
 def test_nested_objects_have_the_same_fields(model: type[BaseModel], kind: type[Any]) -> None:
@@ -106,6 +129,30 @@ def test_limits_are_the_same() -> None:
         client.Leave(),
         client.Candidate(candidate=None),
         client.Offer(sdp="v=0"),
+        client.ChatSend(text="@Ann", id="c2", reply_to="c_1", mentions=("m_1",)),
+        room_commands.ChatEdit(id="1", message_id="c", text="x"),
+        room_commands.ChatDelete(message_id="c"),
+        room_commands.ChatReact(message_id="c", emoji="🎉", on=False),
+        room_commands.Typing(),
+        room_commands.React(emoji="🎉"),
+        room_commands.ClockPing(t0=1.5),
+        room_commands.PlaybackCommand(
+            action="next", base=room_types.PlaybackBase(epoch=1, seq=2), ended=True
+        ),
+        room_commands.PlaybackReady(epoch=1),
+        room_commands.PlaybackReport(drift_ms=-3.0, round_trip_ms=8.0),
+        room_commands.QueueAdd(item=room_types.QueueItemNew(kind="vod", video_id="v_1"), at=0),
+        room_commands.QueueRemove(item_id="q"),
+        room_commands.QueueMove(item_id="q", to=2),
+        room_commands.MemberUpdate(name="Ann", caption_language="es"),
+        room_commands.MemberUpdate(caption_language=""),
+        room_commands.MemberRole(member_id="m", role="cohost"),
+        room_commands.MemberMute(member_id="m", chat=True),
+        room_commands.MemberKick(member_id="m", reason="noise"),
+        room_commands.MemberBan(member_id="m", duration_s=60),
+        room_commands.RoomUpdate(change=room_types.RoomChange(slow_mode_s=2.0)),
+        room_commands.RoomCloseCommand(),
+        room_commands.Authenticate(token="t"),
     ],
 )
 def test_the_server_understands_what_the_client_writes(message: client.ClientMessage) -> None:
@@ -127,12 +174,39 @@ def test_the_client_understands_what_the_server_writes() -> None:
     )
     assert (got.final_text, got.tentative_text) == ("So", "")
     welcome = server.Welcome(
-        session_id="s", room="lobby", member_id="m", name="Ada",
+        session_id="s", room="lobby", member_id="m", name="Ada", role="host",
+        grants=rooms.Grants(can_chat=True), log_id="l", seq=4, resume_secret="r",
         ice_servers=(server.IceServer(urls=("stun:127.0.0.1",)),),
     )  # fmt: skip
     decoded = client.decode(welcome.model_dump_json())
     assert isinstance(decoded, client.Welcome)
     assert decoded.ice_servers == (client.IceServer(urls=("stun:127.0.0.1",)),)
+    assert decoded.grants == room_types.Grants(can_chat=True)
+
+
+def test_the_client_understands_a_rooms_snapshot() -> None:
+    settings = rooms.RoomSettings(
+        title="Film", visibility="private", persistent=False, slow_mode_s=0, everyone_controls=True
+    )
+    playback = rooms.PlaybackState(
+        epoch=1, seq=3, item_id="q", playing=True, position_s=4, rate=1, anchor_s=9.5,
+        waiting_for=("m",), wait_until_s=12,
+    )  # fmt: skip
+    snapshot = server_events.RoomSnapshot(
+        seq=7, log_id="l", playback=playback,
+        room=rooms.RoomInfo(room="film", settings=settings, created_at=1, members=1),
+        members=(
+            rooms.MemberInfo(member_id="m", name="Ada", role="host", kind="user", joined_at=1),
+        ),
+        queue=(rooms.QueueItem(item_id="q", kind="mp4", url="http://x/", title="x", added_by="m"),),
+    )  # fmt: skip
+    got = client.decode(snapshot.model_dump_json())
+    assert isinstance(got, room_events.RoomSnapshot)
+    assert dataclasses.asdict(got) == snapshot.model_dump(exclude={"type"})
+    reacted = client.decode(
+        '{"type":"chat.reacted","seq":1,"message_id":"c","reactions":{"🎉":["m"]}}'
+    )
+    assert reacted == room_events.ChatReacted(seq=1, message_id="c", reactions={"🎉": ("m",)})
 
 
 def test_messages_of_a_newer_server_are_ignored_but_nonsense_is_an_error() -> None:
