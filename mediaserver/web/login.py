@@ -215,6 +215,10 @@ def routes() -> Routes:
         scope="account",
         responses={204: Content("They are over")},
     )
+    return _add_others(table)
+
+
+def _add_others(table: Routes) -> Routes:
     table.add(
         "POST",
         "/api/v1/auth/password",
@@ -224,12 +228,8 @@ def routes() -> Routes:
         scope="password",
         limit="login",
         request=(Content("The old and the new one", JSON, PasswordChange),),
-        responses=granted,
+        responses={200: Content("The tokens", JSON, TokenAnswer)},
     )
-    return _add_others(table)
-
-
-def _add_others(table: Routes) -> Routes:
     table.add(
         "GET",
         "/api/v1/auth/me",
