@@ -69,7 +69,7 @@ class ClockPing(Inbound):
     """A clock exchange; answered at once by `clock.pong`."""
 
     type: Literal["clock.ping"]
-    t0: float
+    t0: Annotated[float, Field(allow_inf_nan=False)]
     """The client's own clock, seconds, any origin."""
 
 
