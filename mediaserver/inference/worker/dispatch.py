@@ -5,6 +5,8 @@ a batch, decodes it in a thread, and hands the answers back to the streams.
 """
 
 import asyncio
+import contextlib
+import ctypes
 import os
 import sys
 import threading
@@ -104,6 +106,9 @@ class Dispatcher:
         self._streams.pop(stream, None)
         self._due_since.pop(stream, None)
         self._spoke_at.pop(stream, None)
+        if not self._streams:
+            with contextlib.suppress(RuntimeError):  # closed
+                self._executor.submit(_return_memory)
 
     @property
     def queue_delay_s(self) -> float:
@@ -212,3 +217,9 @@ def _step_back() -> None:
     """Let the model's thread that runs this yield to others (only Linux has it by thread)."""
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+
+
+def _return_memory() -> None:
+    """Give freed memory back to the system (glibc keeps that of threads for itself)."""
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)
