@@ -142,10 +142,13 @@ class Commits:
                 self._in_hand = []
 
     def _put_back(self, error: MediaServerError) -> None:
-        """Who asked is told; what happened waits, at its place in the order."""
-        kept = [operation for operation in self._in_hand if operation.asked is None]
+        """Whoever asked is told, also behind what waits; that keeps its place in the order."""
+        self._finals += sum(operation.droppable for operation in self._in_hand)
+        if isinstance(error, Unavailable):
+            self._in_hand += self._waiting
+            self._waiting.clear()
         self._fail(error)
-        self._finals += sum(operation.droppable for operation in kept)
+        kept = [operation for operation in self._in_hand if operation.asked is None]
         self._waiting.extendleft(reversed(kept))
 
     def _fail(self, error: MediaServerError) -> None:

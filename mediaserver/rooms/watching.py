@@ -35,7 +35,7 @@ def command(state: RoomState, member_id: str, asked: PlaybackCommand, context: C
 def _order(state: RoomState, asked: PlaybackCommand) -> pb.Command:
     match asked.action:
         case "play":
-            return pb.Play(asked.position_s)
+            return pb.Play(asked.position_s, watchers(state))
         case "pause":
             return pb.Pause(asked.position_s)
         case "seek":
