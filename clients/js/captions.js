@@ -63,7 +63,7 @@ export class CaptionStore {
   apply(caption, receivedAt) {
     const known = this.#byId.get(caption.caption_id);
     if (this.#removed.has(caption.caption_id)) return null;
-    if (known && (known.caption.final || caption.seq <= known.caption.seq)) return null;
+    if (known && !isNewer(caption, known.caption)) return null;
     const merged = known ? keepFinalWords(known.caption, caption) : markFinal(caption);
     const finalBefore = known ? finalCount(known.caption) : 0;
     if (merged.final && merged.text.trim() === "") return this.#remove(merged, known);
@@ -144,6 +144,14 @@ function follows(/** @type {CaptionEntry} */ a, /** @type {CaptionEntry} */ b) {
 export function finalCount(/** @type {Caption} */ caption) {
   const tentative = caption.words.findIndex((word) => !word.final);
   return tentative < 0 ? caption.words.length : tentative;
+}
+
+/** What is of the moment has no `seq`; then it is newer unless fewer of its words are final. */
+function isNewer(/** @type {Caption} */ caption, /** @type {Caption} */ known) {
+  if (known.final) return false;
+  if (caption.final) return true;
+  if (caption.seq !== null && known.seq !== null) return caption.seq > known.seq;
+  return finalCount(caption) >= finalCount(known);
 }
 
 /** A complete caption has final words only. @returns {Caption} */

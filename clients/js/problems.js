@@ -54,9 +54,10 @@ const PERMANENT = new Map([
   [1003, ["unsupported", "Not supported", "The server does not take what this client sends."]],
   [1008, ["refused", "Refused", "The server refused the session."]],
   [4401, ["unauthorized", "Unauthorized", "The server wants a valid API key."]],
-  [4403, ["forbidden", "Forbidden", "This key may not join this room."]],
+  [4403, ["forbidden", "You were sent away", "You may not be in this room any more."]],
   [4404, ["not_found", "Not found", "There is no such room."]],
-  [4409, ["conflict", "Conflict", "The session contradicts another one."]],
+  [4409, ["conflict", "You are here twice", "You came back on another connection."]],
+  [4410, ["room_closed", "The room is closed", "Its host has closed it."]],
 ]);
 
 /**

@@ -1,9 +1,12 @@
 /** A member's session in a room: connect, publish, captions, chat; it comes back by itself. */
 
+import { RoomsApi } from "./api.js";
 import { Backoff } from "./backoff.js";
 import { CaptionStore } from "./captions.js";
+import { Commands } from "./commands.js";
 import { Connection } from "./connection.js";
 import { Emitter } from "./emitter.js";
+import { Entrance } from "./entrance.js";
 import { standardEnvironment } from "./environment.js";
 import { Peer } from "./peer.js";
 import { ProblemError, problem, problemOfResponse } from "./problems.js";
@@ -46,7 +49,8 @@ export class MediaSession extends Emitter {
   #publisher;
   #chats = new Set();
   #lastMetricsAt = 0;
-  #chatCount = 0;
+  #entrance;
+  #commands;
   /** @type {{resolve: (welcome: any) => void, reject: (error: Error) => void}[]} */
   #connectWaiters = [];
 
@@ -67,6 +71,13 @@ export class MediaSession extends Emitter {
     this.environment = standardEnvironment(options.environment);
     this.captions = new CaptionStore({ limit: options.captionLimit });
     this.backoff = new Backoff({ random: this.environment.random, ...options.backoff });
+    this.invitation = options.invitation ?? null;
+    this.account = options.account ?? null;
+    /** Asks for tickets; null where the room is entered by its name. */
+    this.api = asksForTickets(options) ? apiOf(this.url, options) : null;
+    this.#entrance = new Entrance(this.url, this.api, options.place ?? null);
+    this.#commands = new Commands(this.environment);
+    this.account?.on("token", (token) => this.#connection?.send({ type: "auth", token }));
     this.#publisher = new Publisher(this.environment, (state, reason) =>
       this.emit("publishing", { state, problem: reason }),
     );
@@ -85,6 +96,11 @@ export class MediaSession extends Emitter {
 
   get state() {
     return this.#state;
+  }
+
+  /** What is needed to come back to the same place, for example after a page was reloaded. */
+  get place() {
+    return this.#entrance.place;
   }
 
   get publishing() {
@@ -143,21 +159,42 @@ export class MediaSession extends Emitter {
 
   /** Resolves when everything said so far is final. */
   async finalize() {
-    this.#send({ type: "finalize" });
+    this.send({ type: "finalize" });
     await this.#next("finalized", FINALIZE_TIMEOUT_MS);
   }
 
   /** Says something to the room; returns the id that comes back as `client_id` in `chat`. */
   sendChat(/** @type {string} */ text) {
-    const id = `c${(this.#chatCount += 1)}-${Math.floor(this.environment.random() * 1e9)}`;
-    this.#send({ type: "chat.send", text, id });
+    const id = this.#commands.newId();
+    this.send({ type: "chat.send", text, id });
     return id;
+  }
+
+  /** Sends a message. Throws ProblemError when there is no connection. */
+  send(/** @type {ClientMessage} */ message) {
+    if (!this.#connection?.send(message)) throw new ProblemError(NOT_CONNECTED);
+  }
+
+  /**
+   * Sends a command; resolves with its `ack`, rejects with ProblemError.
+   * @param {any} command
+   * @returns {Promise<import("./types.d.ts").Ack>}
+   */
+  request(command) {
+    const id = command.id ?? this.#commands.newId();
+    try {
+      this.send({ ...command, id });
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    return this.#commands.answer(id);
   }
 
   /** Leaves in good order: pending finals arrive first (at most some seconds). */
   async leave() {
     const connection = this.#connection;
     this.#stopped = true;
+    this.#entrance.place = null;
     if (connection?.send({ type: "leave" })) {
       const { environment } = this;
       await new Promise((resolve) => {
@@ -189,12 +226,18 @@ export class MediaSession extends Emitter {
   async fetchTranscript(format, { sessionId = this.welcome?.session_id } = {}) {
     if (!sessionId) throw new ProblemError(NOT_CONNECTED);
     const response = await this.environment.fetch(this.transcriptUrl(format, sessionId), {
-      headers: this.apiKey ? { "X-API-Key": this.apiKey } : {},
+      headers: await this.#headers(),
       signal: AbortSignal.timeout(TRANSCRIPT_TIMEOUT_MS),
     });
     const found = await problemOfResponse(response);
     if (found) throw new ProblemError(found);
     return response.text();
+  }
+
+  /** @returns {Promise<Record<string, string>>} */
+  async #headers() {
+    if (this.api) return this.api.headers();
+    return this.apiKey ? { "X-API-Key": this.apiKey } : {};
   }
 
   transcriptUrl(/** @type {string} */ format, /** @type {string} */ sessionId) {
@@ -209,7 +252,7 @@ export class MediaSession extends Emitter {
     let reason = null;
     while (!this.#stopped) {
       reason = await this.#oneConnection();
-      if (this.#stopped || !this.reconnect || !reason.retryable) break;
+      if (this.#stopped || !this.reconnect || !this.#mayComeBack(reason)) break;
       if (this.#wasStable()) this.backoff.reset();
       const waitS = this.backoff.next(reason.retry_after_s ?? 0);
       this.#setState("reconnecting", waitS, reason);
@@ -227,9 +270,20 @@ export class MediaSession extends Emitter {
   /** Resolves with the reason when the connection is over. */
   async #oneConnection() {
     this.#openedAt = null;
+    let url;
+    try {
+      // Without a ticket the socket is opened at once, within this turn.
+      url = this.#entrance.byTicket
+        ? await this.#entrance.withTicket(this.room ?? "lobby", this.name, this.invitation)
+        : this.#entrance.byName(this.room, this.name);
+    } catch (error) {
+      if (error instanceof ProblemError) return error.problem;
+      throw error;
+    }
+    if (this.#stopped) return LEFT;
     const connection = new Connection({
-      url: this.#urlWithQuery(),
-      apiKey: this.apiKey,
+      url,
+      apiKey: this.#entrance.byTicket ? null : this.apiKey,
       environment: this.environment,
       onMessage: (message) => this.#receive(message),
       onRoundTrip: (ms) => this.emit("roundtrip", ms),
@@ -237,22 +291,25 @@ export class MediaSession extends Emitter {
     this.#connection = connection;
     const reason = await connection.closed;
     this.#connection = null;
+    this.#commands.fail(LOST);
     if (this.#openedAt !== null) this.#publisher.detach();
     return reason;
+  }
+
+  /** Expired credentials are renewed with the next ticket. */
+  #mayComeBack(/** @type {Problem} */ reason) {
+    const expired = reason.status === 401 && this.#openedAt !== null && this.#entrance.byTicket;
+    return reason.retryable || expired;
   }
 
   #wasStable() {
     return this.#openedAt !== null && this.environment.now() - this.#openedAt > STABLE_MS;
   }
 
-  #urlWithQuery() {
-    const url = new URL(this.url);
-    if (this.room) url.searchParams.set("room", this.room);
-    if (this.name) url.searchParams.set("name", this.name);
-    return url.href;
-  }
-
   #receive(/** @type {ServerMessage} */ message) {
+    this.#entrance.see(message);
+    this.#commands.take(message);
+    this.emit("message", message);
     switch (message.type) {
       case "welcome":
         return this.#welcomed(message);
@@ -320,10 +377,6 @@ export class MediaSession extends Emitter {
     this.emit("chat", message);
   }
 
-  #send(/** @type {ClientMessage} */ message) {
-    if (!this.#connection?.send(message)) throw new ProblemError(NOT_CONNECTED);
-  }
-
   /** Resolves with the next event of `type`; rejects when it does not come. */
   #next(/** @type {string} */ type, /** @type {number} */ timeoutMs) {
     const { environment } = this;
@@ -379,6 +432,12 @@ const LEFT = problem("left", "Left", "The session was left.");
 const NOT_CONNECTED = problem("not_connected", "Not connected", "There is no connection now.", {
   retryable: true,
 });
+const LOST = problem(
+  "connection_lost",
+  "Connection lost",
+  "The connection was lost before the server answered.",
+  { retryable: true },
+);
 const TIMED_OUT = problem("timeout", "No answer", "The server did not answer in time.", {
   retryable: true,
 });
@@ -386,4 +445,16 @@ const TIMED_OUT = problem("timeout", "No answer", "The server did not answer in 
 function webSocketUrl(/** @type {string | URL} */ url) {
   const base = typeof document === "undefined" ? undefined : document.baseURI;
   return new URL(url, base).href.replace(/^http/, "ws");
+}
+
+function asksForTickets(/** @type {import("./index.d.ts").SessionOptions} */ options) {
+  return Boolean(options.api ?? options.tickets ?? options.account ?? options.invitation);
+}
+
+function apiOf(
+  /** @type {string} */ url,
+  /** @type {import("./index.d.ts").SessionOptions} */ options,
+) {
+  const { account, apiKey, environment } = options;
+  return options.api ?? new RoomsApi(url, { account, apiKey, environment });
 }

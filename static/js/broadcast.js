@@ -175,7 +175,8 @@ export class Broadcast {
     start.toggleAttribute("data-on", on);
     start.toggleAttribute("aria-busy", this.#busy);
     $("start-text").textContent = text || (on ? "Stop captions" : "Start captions");
-    $("start-icon").setAttribute("href", on ? "#i-stop" : "#i-play");
+    $("start-icon").setAttribute("href", on ? "#i-stop" : "#i-mic");
+    $("dock-hint").hidden = on;
     $("mute").disabled = !on;
     $("mute").setAttribute("aria-pressed", String(on && this.#muted));
     $("mute-text").textContent = on && this.#muted ? "Unmute" : "Mute";

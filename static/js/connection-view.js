@@ -5,28 +5,38 @@ import { $, say } from "./dom.js";
 const CONNECTION = "connection";
 const STATUS = "status";
 const MEDIA = "media";
+const ROOM = "room-status";
 
 export class ConnectionView {
   #session;
   #notices;
-  #askKey;
+  #askWho;
+  #known;
   #countdown = null;
   #captions = "live";
   #wasOpen = false;
   #text = "";
+  #away = false;
+  #room;
 
   /**
-   * @param {import("../../clients/js/index.js").MediaSession} session
+   * @param {import("../../clients/js/index.js").Room} room
    * @param {import("./notices.js").Notices} notices
-   * @param {(wrong: boolean) => void} askKey
+   * @param {(wrong: boolean) => void} askWho asks people to sign in
+   * @param {() => boolean} known whether somebody is signed in
    */
-  constructor(session, notices, askKey) {
+  constructor(room, notices, askWho, known) {
+    const { session } = room;
+    this.#room = room;
     this.#session = session;
     this.#notices = notices;
-    this.#askKey = askKey;
+    this.#askWho = askWho;
+    this.#known = known;
     session.on("state", (state) => this.#state(state));
     session.on("publishing", ({ problem }) => this.#publishing(problem));
     session.on("status", (status) => this.#status(status));
+    room.on("status", ({ state, detail }) => this.#roomStatus(state === "away", detail));
+    room.on("settings", () => this.#render());
     window.addEventListener("offline", () => this.#render());
     window.addEventListener("online", () => this.#render());
   }
@@ -37,7 +47,8 @@ export class ConnectionView {
       if (this.#wasOpen) say("Connected again");
       this.#wasOpen = true;
       this.#captions = "live";
-      this.#notices.clear(CONNECTION, STATUS);
+      this.#away = false;
+      this.#notices.clear(CONNECTION, STATUS, ROOM);
     }
     if (state.state === "reconnecting") this.#reconnecting(state);
     if (state.state === "closed" && state.problem) this.#closed(state.problem);
@@ -67,7 +78,7 @@ export class ConnectionView {
   #closed(problem) {
     if (problem.status === 401) {
       this.#notices.clear(CONNECTION);
-      this.#askKey(this.#session.apiKey !== null);
+      this.#askWho(this.#known());
       return;
     }
     this.#notices.show(CONNECTION, {
@@ -116,6 +127,19 @@ export class ConnectionView {
     this.#render();
   }
 
+  /** The room has lost the other instances. */
+  #roomStatus(away, detail) {
+    this.#away = away;
+    if (away) {
+      this.#notices.show(ROOM, {
+        kind: "warning",
+        title: "Chat and playback wait for a moment",
+        text: `The room has lost touch with its other servers; captions go on. ${sentence(detail)}`.trim(),
+      });
+    } else this.#notices.clear(ROOM);
+    this.#render();
+  }
+
   #render(left = null) {
     const [kind, text] = this.#words(left);
     $("connection").dataset.state = kind;
@@ -123,8 +147,9 @@ export class ConnectionView {
     const spoken = text.replace(/\s*in \d+ s$/, "…");
     if (spoken !== this.#text && this.#text) say(spoken);
     this.#text = spoken;
-    const live = kind === "live" || kind === "slow";
-    document.title = live ? "● Live captions" : "Live captions";
+    const live = this.#session.publishing === "live";
+    const title = this.#room.state.settings?.title || this.#session.room;
+    document.title = `${live ? "● " : ""}${title} · Watch together`;
   }
 
   /** @returns {[string, string]} */
@@ -138,6 +163,7 @@ export class ConnectionView {
     }
     if (state === "idle" || state === "connecting") return ["connecting", "Connecting…"];
     if (state === "closed") return ["lost", "Not connected"];
+    if (this.#away) return ["slow", "Room is paused"];
     if (this.#captions === "paused") return ["slow", "Captions paused"];
     if (this.#session.publishing === "connecting") return ["busy", "Starting…"];
     if (this.#captions === "catching_up") return ["slow", "Catching up"];

@@ -7,19 +7,19 @@ const TYPES = { vtt: "text/vtt", srt: "application/x-subrip", txt: "text/plain",
 
 export class Downloads {
   #session;
-  #sessionOf;
+  #isOwn;
   #room;
   #notices;
 
   /**
    * @param {import("../../clients/js/index.js").MediaSession} session
-   * @param {Map<string, string>} sessionOf the session of each member that was ourselves
+   * @param {(memberId: string) => boolean} isOwn
    * @param {string} room
    * @param {import("./notices.js").Notices} notices
    */
-  constructor(session, sessionOf, room, notices) {
+  constructor(session, isOwn, room, notices) {
     this.#session = session;
-    this.#sessionOf = sessionOf;
+    this.#isOwn = isOwn;
     this.#room = room;
     this.#notices = notices;
     this.#setUpMenu();
@@ -86,8 +86,8 @@ export class Downloads {
     const { captions } = this.#session;
     const speakers = new Set(captions.entries.map(({ caption }) => caption.member_id));
     const [only] = speakers;
-    const sessionId = speakers.size === 1 ? this.#sessionOf.get(only) : undefined;
-    if (sessionId) {
+    const [sessionId, ...others] = this.#session.sessionIds;
+    if (speakers.size === 1 && this.#isOwn(only) && sessionId && others.length === 0) {
       try {
         const text = await this.#session.fetchTranscript(format, { sessionId });
         this.#notices.clear("download");

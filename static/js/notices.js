@@ -64,7 +64,7 @@ export class Notices {
       const hadFocus = shown.element.contains(document.activeElement);
       shown.element.remove();
       this.#shown.delete(key);
-      if (hadFocus) $("start").focus();
+      if (hadFocus) $("content").focus();
     }
     this.#region.hidden = this.#shown.size === 0;
   }

@@ -27,3 +27,16 @@ function read(access) {
     return null;
   }
 }
+
+/** What leads back into a room after a reload: for this tab only. */
+export function recallVisit(room) {
+  const kept = read(() => sessionStorage.getItem(`${PREFIX}visit`));
+  const visit = read(() => JSON.parse(kept ?? "null"));
+  return visit?.room === room ? visit : null;
+}
+
+/** @param {{room: string, invitation?: string | null, token?: string | null, place?: object | null} | null} visit */
+export function storeVisit(visit) {
+  if (visit) read(() => sessionStorage.setItem(`${PREFIX}visit`, JSON.stringify(visit)));
+  else read(() => sessionStorage.removeItem(`${PREFIX}visit`));
+}

@@ -13,7 +13,7 @@ export class Setup {
 
   /** @param {() => void} onOptions the language or the task was changed */
   constructor(onOptions) {
-    fillLanguages($("language"));
+    fillLanguages($("language"), "Detect the language");
     if (!canShareTab()) $("tile-tab").hidden = true;
     this.#restore();
     this.#form.addEventListener("submit", (event) => event.preventDefault());
@@ -23,7 +23,7 @@ export class Setup {
       if (target.id === "language" || target.name === "task") onOptions();
     });
     navigator.mediaDevices?.addEventListener?.("devicechange", () => this.refreshDevices());
-    $("setup").open = !NARROW.matches; // on a phone the captions matter more
+    $("setup").open = false; // what is watched and said matters more
     this.refreshDevices();
     this.#show();
   }
@@ -45,18 +45,20 @@ export class Setup {
     return $("name").value.trim();
   }
 
+  set name(name) {
+    $("name").value = name;
+  }
+
   async refreshDevices() {
     await listDevices($("microphone"), "audioinput", "Default microphone");
     await listDevices($("camera"), "videoinput", "Default camera");
   }
 
-  /** While live the source stays as it is; language and task can change. */
+  /** While live the source stays as it is; language, task and name can change. */
   live(on) {
     for (const input of this.#form.elements.source) input.disabled = on;
     $("microphone").disabled = on;
     $("camera").disabled = on;
-    $("name").readOnly = on;
-    $("name-hint").hidden = !on;
     if (on && NARROW.matches) $("setup").open = false;
   }
 
@@ -89,12 +91,12 @@ export class Setup {
   }
 }
 
-/** Detection first, then the reader's own languages, then all. */
-function fillLanguages(select) {
+/** `first` (nothing chosen), then the reader's own languages, then all. */
+export function fillLanguages(select, first) {
   const option = (code) => new Option(label(code), code);
   const own = [...new Set((navigator.languages ?? []).map(languageOf))].filter(Boolean);
   const all = Object.keys(LANGUAGES).sort((a, b) => LANGUAGES[a].localeCompare(LANGUAGES[b]));
-  select.append(new Option("Detect the language", ""));
+  select.append(new Option(first, ""));
   if (own.length) select.append(make("optgroup", { label: "Yours" }, ...own.map(option)));
   select.append(make("optgroup", { label: "All languages" }, ...all.map(option)));
 }

@@ -22,7 +22,21 @@ export class Stage {
   #live = false;
   #heard = false;
   #speakers = new Set();
+  #media = false;
+  #isOwn;
   #still = matchMedia("(prefers-reduced-motion: reduce)");
+
+  /** @param {(memberId: string) => boolean} isOwn */
+  constructor(isOwn) {
+    this.#isOwn = isOwn;
+  }
+
+  /** Whether the room watches something; one's own picture is small then. */
+  set media(on) {
+    if (this.#media === on) return;
+    this.#media = on;
+    this.#mode();
+  }
 
   /** Shows a stream; null shows the hint. */
   show(stream, { mirror = false } = {}) {
@@ -80,7 +94,7 @@ export class Stage {
     const { caption } = entry;
     this.#heard = true;
     this.#speakers.add(caption.member_id);
-    this.#several = this.#speakers.size > 1;
+    this.#several = this.#speakers.size > 1 || !this.#isOwn(caption.member_id);
     if (kind === "removed") this.#lines.delete(caption.caption_id);
     else this.#lines.set(caption.caption_id, entry);
     while (this.#lines.size > 2) this.#lines.delete(this.#lines.keys().next().value);
@@ -119,9 +133,10 @@ export class Stage {
 
   #mode() {
     const reading = this.#lines.size > 0;
-    this.#stage.dataset.mode = this.#publishing ? "live" : reading ? "reading" : "idle";
+    const mode = this.#publishing ? "live" : reading ? "reading" : "idle";
+    this.#stage.dataset.mode = this.#media ? "media" : mode;
     $("badge-language").hidden = !reading || !$("badge-language").textContent;
-    $("listening").hidden = !this.#live || this.#heard;
-    $("stage-empty").hidden = this.#publishing || reading;
+    $("listening").hidden = !this.#live || this.#heard || this.#media;
+    $("stage-empty").hidden = this.#publishing || reading || this.#media;
   }
 }

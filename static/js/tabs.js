@@ -1,10 +1,12 @@
-/** Transcript and chat as tabs: arrow keys move between them, as the ARIA pattern says. */
+/** The panel's tabs: arrow keys move between them, as the ARIA pattern says. */
 
 import { $ } from "./dom.js";
 
-/** @param {(view: "transcript" | "chat") => void} onOpen */
+const NAMES = ["chat", "people", "queue", "transcript"];
+
+/** @param {(view: "chat" | "people" | "queue" | "transcript") => void} onOpen */
 export function setUpTabs(onOpen) {
-  const tabs = [$("tab-transcript"), $("tab-chat")];
+  const tabs = NAMES.map((name) => $(`tab-${name}`));
   const select = (chosen) => {
     for (const tab of tabs) {
       const selected = tab === chosen;
@@ -12,8 +14,7 @@ export function setUpTabs(onOpen) {
       tab.tabIndex = selected ? 0 : -1;
       $(tab.getAttribute("aria-controls")).hidden = !selected;
     }
-    $("transcript-tools").hidden = chosen !== tabs[0];
-    onOpen(chosen === tabs[0] ? "transcript" : "chat");
+    onOpen(NAMES[tabs.indexOf(chosen)]);
   };
   for (const [index, tab] of tabs.entries()) {
     tab.addEventListener("click", () => select(tab));
@@ -26,4 +27,5 @@ export function setUpTabs(onOpen) {
       select(next);
     });
   }
+  return { open: (name) => select($(`tab-${name}`)) };
 }

@@ -5,7 +5,6 @@ import { $, clockTime, make, say, stickToEnd } from "./dom.js";
 
 const MOST_SHOWN = 1000;
 const MOST_SPOKEN = 30;
-const COLOURS = 6;
 const GROUP_S = 120;
 const SENTENCE_END = /[.!?…。！？؟।]["'”’)\]]*$/u;
 
@@ -19,13 +18,17 @@ export class TranscriptView {
   #stick;
   /** @type {Map<string, {element: HTMLElement, entry: CaptionEntry}>} */
   #shown = new Map();
-  #colours = new Map();
+  #colourOf;
   #announcer = new Announcer();
   #own = () => false;
 
-  /** @param {(memberId: string) => boolean} isOwn */
-  constructor(isOwn) {
+  /**
+   * @param {(memberId: string) => boolean} isOwn
+   * @param {(memberId: string) => number} colourOf
+   */
+  constructor(isOwn, colourOf) {
     this.#own = isOwn;
+    this.#colourOf = colourOf;
     const latest = $("latest");
     this.#stick = stickToEnd($("transcript-scroll"), (atEnd) => (latest.hidden = atEnd));
     latest.addEventListener("click", () => {
@@ -96,12 +99,11 @@ export class TranscriptView {
   }
 
   #head({ member_id, speaker }) {
-    if (!this.#colours.has(member_id)) this.#colours.set(member_id, this.#colours.size % COLOURS);
     const name = this.#own(member_id) ? `${speaker} (you)` : speaker;
     return make(
       "p",
       { class: "entry-who" },
-      make("span", { class: `who-mark who-${this.#colours.get(member_id)}`, "aria-hidden": "true" }),
+      make("span", { class: `who-mark who-${this.#colourOf(member_id)}`, "aria-hidden": "true" }),
       make("span", { text: name }),
     );
   }

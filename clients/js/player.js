@@ -1,0 +1,320 @@
+/** Keeps a media element with its room: the clock's messages, the follower's steps, the reports. */
+
+import { ClockSync } from "./clock.js";
+import { Emitter } from "./emitter.js";
+import { problem } from "./problems.js";
+import { PlaybackFollower } from "./sync.js";
+
+/**
+ * @typedef {import("./types.d.ts").QueueItem} QueueItem
+ * @typedef {import("./types.d.ts").Problem} Problem
+ * @typedef {import("./index.d.ts").PlayerSync} PlayerSync
+ * @typedef {import("./room.js").Room} Room
+ */
+
+const HLS = "application/vnd.apple.mpegurl";
+const EVENTS = [
+  "loadedmetadata", "canplay", "canplaythrough", "seeked", "waiting", "stalled", "playing",
+  "pause", "play", "ended",
+];
+/** A hidden page's timers are slow; the worker's clock looks in between. */
+const LOOK_MS = 250;
+const REPORT_S = 2;
+/** `error` of a media element: its codes. */
+const REASONS = /** @type {Record<number, [string, string]>} */ ({
+  1: ["aborted", "Loading was stopped."],
+  2: ["network", "The connection to the video's server failed."],
+  3: ["decode", "The video is damaged, or this browser cannot decode it."],
+  4: ["unplayable", "The address leads to nothing that this browser can play, or its server does not allow it."],
+});
+
+export class MediaPlayer extends Emitter {
+  clock = new ClockSync();
+  follower = new PlaybackFollower(this.clock);
+  /** What is loaded, or was tried. @type {QueueItem | null} */
+  item = null;
+  /** Why the item cannot be played here. @type {Problem | null} */
+  problem = null;
+  #loadedId = /** @type {string | null} */ (null);
+  #wakeS = -Infinity;
+  /** @type {any} */
+  #timer = null;
+  #reportedS = -Infinity;
+  #refused = false;
+  #closed = false;
+  /** @type {(() => void)[]} */
+  #offs = [];
+
+  /**
+   * @param {Room} room
+   * @param {HTMLMediaElement} element
+   * @param {{sourceOf?: (item: QueueItem) => string | null}} [options] where an item's media are
+   */
+  constructor(room, element, { sourceOf = (item) => item.url ?? null } = {}) {
+    super();
+    this.room = room;
+    this.element = element;
+    this.sourceOf = sourceOf;
+    const { session } = room;
+    this.environment = session.environment;
+    this.#offs.push(
+      session.on("welcome", () => this.#connected()),
+      session.on("clock.pong", ({ t0, t1, t2 }) => {
+        this.clock.pong(t0, t1, t2, this.#nowS());
+        this.#step();
+      }),
+      room.on("playback", ({ state, snapshot }) => {
+        this.follower.update(state, { snapshot });
+        this.#step();
+      }),
+      room.on("queue", () => this.#step()),
+      this.environment.tick(LOOK_MS, () => this.#look()),
+      this.environment.watchWake(() => this.clock.restart(this.#nowS())),
+    );
+    for (const type of EVENTS) this.#listen(type, () => this.#step());
+    this.#listen("error", () => this.#failed());
+  }
+
+  /** How well the player follows. @returns {PlayerSync} */
+  get sync() {
+    const { follower, clock } = this;
+    const state = follower.state;
+    const shared = clock.sharedS(this.#nowS());
+    return {
+      driftS: follower.driftS,
+      correcting: follower.correcting,
+      landing: follower.landing,
+      blocked: this.blocked,
+      buffering: this.buffering,
+      synchronised: clock.synchronised,
+      uncertaintyS: clock.uncertaintyS,
+      roundTripS: clock.roundTripS,
+      waitingFor: state?.wait_until_s != null && shared < state.wait_until_s ? state.waiting_for : [],
+    };
+  }
+
+  /** Whether the browser wants a gesture first: call `unblock` from a click. */
+  get blocked() {
+    return this.#refused || this.follower.blocked;
+  }
+
+  /** Whether the item plays, but this player has run out of data. */
+  get buffering() {
+    const { state } = this.follower;
+    return Boolean(state?.playing) && !this.problem && this.#loadedId !== null && !this.#isReady();
+  }
+
+  /** The shared position now, seconds; null while nothing is played. */
+  get positionS() {
+    return this.follower.positionS(this.#nowS());
+  }
+
+  /** Seconds; null while it is not known. */
+  get durationS() {
+    const { duration } = this.element;
+    if (this.#loadedId !== null && Number.isFinite(duration)) return duration;
+    return this.item?.duration_s ?? null;
+  }
+
+  /** All these resolve when the room has taken it, and reject with ProblemError. */
+  play() {
+    return this.room.control("play");
+  }
+
+  /** Stops where the picture is that one sees. */
+  pause() {
+    const here = this.#loadedId !== null && !this.follower.landing && !this.problem;
+    return this.room.control("pause", here ? { position_s: this.element.currentTime } : {});
+  }
+
+  seek(/** @type {number} */ positionS) {
+    return this.room.control("seek", { position_s: Math.max(0, positionS) });
+  }
+
+  setRate(/** @type {number} */ rate) {
+    return this.room.control("rate", { rate });
+  }
+
+  /** Lands anew at the shared position. */
+  resync() {
+    this.clock.restart(this.#nowS());
+    this.follower.resync();
+    this.#step();
+  }
+
+  /** To be called from a click: the browser lets the element play from then on. */
+  async unblock() {
+    try {
+      await this.element.play();
+    } catch {
+      return; // still refused
+    }
+    this.#refused = false;
+    this.resync();
+  }
+
+  /** Tries again to load what failed. */
+  retry() {
+    this.#loadedId = null;
+    this.problem = null;
+    this.#step();
+  }
+
+  close() {
+    this.#closed = true;
+    this.environment.clearTimeout(this.#timer);
+    for (const off of this.#offs.splice(0)) off();
+    this.#unload();
+  }
+
+  // ---- the loop --------------------------------------------------------------------------------
+
+  #nowS() {
+    return this.environment.now() / 1000;
+  }
+
+  #connected() {
+    this.clock.restart(this.#nowS());
+    this.#step();
+  }
+
+  #look() {
+    const nowS = this.#nowS();
+    if (nowS >= this.#wakeS || nowS >= this.clock.nextPingS) this.#step();
+  }
+
+  #step() {
+    if (this.#closed) return;
+    const nowS = this.#nowS();
+    this.#ping(nowS);
+    const step = this.follower.step(nowS, this.#player());
+    this.#do(step);
+    this.#report(nowS);
+    this.#wakeS = Math.min(step.wakeS, this.clock.nextPingS);
+    this.environment.clearTimeout(this.#timer);
+    const waitMs = Math.max(1, (this.#wakeS - this.#nowS()) * 1000);
+    this.#timer = this.environment.setTimeout(() => this.#step(), waitMs);
+    this.emit("sync", this.sync);
+  }
+
+  #ping(/** @type {number} */ nowS) {
+    if (nowS < this.clock.nextPingS || this.room.session.state.state !== "open") return;
+    this.#tell({ type: "clock.ping", t0: this.clock.ping(nowS) });
+  }
+
+  #player() {
+    const { element } = this;
+    return {
+      itemId: this.#loadedId,
+      positionS: element.currentTime,
+      paused: element.paused,
+      ready: this.#isReady(),
+      rate: element.playbackRate,
+      seekable: element.readyState >= 1,
+      durationS: Number.isFinite(element.duration) ? element.duration : null,
+    };
+  }
+
+  #isReady() {
+    const { element } = this;
+    return !this.problem && !element.seeking && element.readyState >= 3;
+  }
+
+  #do(/** @type {import("./index.d.ts").PlaybackStep} */ step) {
+    const { element } = this;
+    if (this.follower.state?.item_id == null) this.#unload();
+    if (step.load !== null) return this.#load(step.load);
+    if (this.problem) return;
+    if (step.pause) element.pause();
+    if (step.seekToS !== null) element.currentTime = step.seekToS;
+    if (step.rate !== null) element.playbackRate = step.rate;
+    if (step.play && !this.#refused) element.play().catch((error) => this.#playRefused(error));
+    if (step.ready !== null) this.#tell({ type: "playback.ready", epoch: step.ready });
+    if (step.ended !== null) this.#ended(step.ended);
+  }
+
+  #playRefused(/** @type {Error} */ error) {
+    if (error.name !== "NotAllowedError") return; // a pause came between, or it cannot be played
+    this.#refused = true;
+    this.#step();
+  }
+
+  /** Everybody says so; the first one counts. */
+  #ended(/** @type {number} */ epoch) {
+    if (!this.room.state.grants?.can_control) return;
+    const base = { epoch, seq: this.follower.state?.seq ?? 0 };
+    this.room.control("next", { base, ended: true }).catch(() => {});
+  }
+
+  #report(/** @type {number} */ nowS) {
+    const { driftS } = this.follower;
+    if (nowS - this.#reportedS < REPORT_S || !this.clock.synchronised) return;
+    this.#reportedS = nowS;
+    this.#tell({
+      type: "playback.report",
+      drift_ms: Math.round((driftS ?? 0) * 1e4) / 10,
+      round_trip_ms: Math.round(this.clock.roundTripS * 1e4) / 10,
+      buffering: this.buffering,
+    });
+  }
+
+  #tell(/** @type {any} */ message) {
+    if (this.room.session.state.state === "open") this.room.session.send(message);
+  }
+
+  // ---- loading ---------------------------------------------------------------------------------
+
+  #load(/** @type {string} */ itemId) {
+    const item = this.room.state.queue.find(({ item_id }) => item_id === itemId) ?? null;
+    if (item === null) return; // the queue comes in the next message
+    this.#unload();
+    this.item = item;
+    this.#loadedId = itemId;
+    const found = this.#sourceOf(item);
+    if (typeof found === "string") {
+      this.element.src = found;
+      this.element.load();
+    } else {
+      this.problem = found;
+    }
+    this.emit("item", { item, problem: this.problem });
+  }
+
+  /** @param {QueueItem} item @returns {string | Problem} */
+  #sourceOf(item) {
+    if (item.kind === "live") {
+      return problem("live", "A live broadcast", "What is said is captioned here; the server does not pass pictures and sound on.");
+    }
+    const source = this.sourceOf(item);
+    if (source === null) {
+      return problem("no_source", "This video cannot be played here", "This page does not know where it is.");
+    }
+    if (item.kind === "hls" && !this.element.canPlayType(HLS)) {
+      return problem("no_hls", "This browser cannot play HLS", "Safari and newer Chrome and Edge can; or add the video as MP4.");
+    }
+    return source;
+  }
+
+  #unload() {
+    if (this.item === null && this.#loadedId === null) return;
+    const had = this.item;
+    this.item = this.problem = this.#loadedId = null;
+    this.element.removeAttribute("src");
+    this.element.load();
+    if (had && this.follower.state?.item_id == null) this.emit("item", { item: null, problem: null });
+  }
+
+  #failed() {
+    const { error } = this.element;
+    if (this.#loadedId === null || !error || !this.element.hasAttribute("src")) return;
+    const [code, detail] = REASONS[error.code] ?? REASONS[4];
+    this.problem = problem(code, "This video cannot be played", detail, { retryable: true });
+    this.emit("item", { item: this.item, problem: this.problem });
+    this.#step();
+  }
+
+  #listen(/** @type {string} */ type, /** @type {() => void} */ listener) {
+    this.element.addEventListener(type, listener);
+    this.#offs.push(() => this.element.removeEventListener(type, listener));
+  }
+}

@@ -1,0 +1,262 @@
+/** The player and its bar: what plays, where, how far off, and what to do about it. */
+
+import { MediaPlayer, ProblemError } from "../../clients/js/index.js";
+import { $, say } from "./dom.js";
+import { recall, store } from "./preferences.js";
+
+const SHOW_MS = 400;
+const SEEK_STEP_S = 5;
+const SETTLE_MS = 350;
+const IN_SYNC_MS = 80;
+
+export class PlayerView {
+  player;
+  #room;
+  #stage;
+  #notices;
+  #lastShown = 0;
+  #seeking = false;
+  #seekTimer = null;
+  #note = "";
+  #sync = null;
+
+  /**
+   * @param {import("../../clients/js/index.js").Room} room
+   * @param {import("./stage.js").Stage} stage
+   * @param {import("./notices.js").Notices} notices
+   */
+  constructor(room, stage, notices) {
+    this.#room = room;
+    this.#stage = stage;
+    this.#notices = notices;
+    this.player = new MediaPlayer(room, $("player"));
+    this.player.on("sync", (sync) => this.#follow(sync));
+    this.player.on("item", () => this.#item());
+    room.on("playback", ({ state, by, snapshot }) => this.#told(state, by, snapshot));
+    room.on("queue", () => this.#item());
+    room.on("grants", () => this.#mayI());
+    room.on("speakers", () => this.#item());
+    this.#setUpButtons();
+    this.#setUpSeek();
+    this.#setUpSound();
+    this.#item();
+    this.#mayI();
+  }
+
+  get #state() {
+    return this.#room.state.playback;
+  }
+
+  get #mayControl() {
+    return this.#room.state.grants?.can_control ?? false;
+  }
+
+  /** Sends a command. A `stale` one was overtaken by somebody else's: that is no error. */
+  async #control(command) {
+    try {
+      await command;
+    } catch (error) {
+      if (!(error instanceof ProblemError)) throw error;
+      if (error.code === "stale") return;
+      this.#notices.show("playback", { kind: "warning", title: error.problem.title, text: error.message });
+    }
+  }
+
+  #setUpButtons() {
+    const toggle = () => {
+      if (!this.#mayControl || !this.#state?.item_id) return;
+      const { player } = this;
+      this.#control(this.#state.playing ? player.pause() : player.play());
+    };
+    $("play").addEventListener("click", toggle);
+    $("player").addEventListener("click", toggle);
+    $("next").addEventListener("click", () => this.#control(this.#room.control("next")));
+    $("rate").addEventListener("change", () => this.#control(this.player.setRate(Number($("rate").value))));
+    $("resync").addEventListener("click", () => {
+      this.player.resync();
+      say("Coming to the shared position");
+    });
+    $("stage-note-button").addEventListener("click", () => {
+      if (this.player.problem?.retryable) this.player.retry();
+      else this.player.unblock();
+    });
+  }
+
+  #setUpSeek() {
+    const seek = $("seek");
+    const send = () => {
+      clearTimeout(this.#seekTimer);
+      this.#seekTimer = setTimeout(async () => {
+        await this.#control(this.player.seek(Number(seek.value)));
+        this.#seeking = false;
+      }, SETTLE_MS);
+    };
+    seek.addEventListener("input", () => {
+      this.#seeking = true;
+      this.#showTime(Number(seek.value));
+    });
+    seek.addEventListener("change", send);
+    seek.addEventListener("keydown", (event) => {
+      const by = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 }[event.key];
+      if (!by || seek.disabled) return;
+      event.preventDefault();
+      this.#seeking = true;
+      seek.value = String(Number(seek.value) + by * SEEK_STEP_S);
+      this.#showTime(Number(seek.value));
+      send();
+    });
+  }
+
+  #setUpSound() {
+    const [video, volume] = [$("player"), $("volume")];
+    const show = () => {
+      const off = video.muted || video.volume === 0;
+      $("sound").setAttribute("aria-pressed", String(off));
+      $("sound-icon").setAttribute("href", off ? "#i-volume-off" : "#i-volume");
+      volume.value = String(video.muted ? 0 : Math.round(video.volume * 100));
+      volume.setAttribute("aria-valuetext", off ? "off" : `${volume.value} %`);
+    };
+    const known = Number(recall("volume", "100"));
+    video.volume = known >= 0 && known <= 100 ? known / 100 : 1;
+    $("sound").addEventListener("click", () => {
+      video.muted = !video.muted;
+      if (!video.muted && video.volume === 0) video.volume = 0.5;
+    });
+    volume.addEventListener("input", () => {
+      video.muted = false;
+      video.volume = Number(volume.value) / 100;
+      store("volume", volume.value);
+    });
+    video.addEventListener("volumechange", show);
+    show();
+  }
+
+  #mayI() {
+    const may = this.#mayControl;
+    for (const id of ["play", "seek", "rate", "next"]) $(id).disabled = !may;
+    $("play").title = may ? "" : "The hosts control the playback of this room";
+    $("stage-add").hidden = !may;
+    this.#next();
+  }
+
+  #next() {
+    const { queue, playback } = this.#room.state;
+    const at = queue.findIndex(({ item_id }) => item_id === playback?.item_id);
+    $("next").disabled = !this.#mayControl || at < 0 || at === queue.length - 1;
+  }
+
+  /** Another item, or none. */
+  #item() {
+    const { item } = this.#room.state;
+    const { problem } = this.player;
+    $("playbar").hidden = item === null;
+    this.#stage.media = item !== null;
+    $("player").hidden = item === null || item.kind === "live" || problem !== null;
+    $("player").setAttribute("aria-label", item ? `The room watches: ${item.title}` : "What the room watches");
+    this.#next();
+    this.#render(this.player.sync);
+  }
+
+  #told(state, by, snapshot) {
+    $("play-icon").setAttribute("href", state.playing ? "#i-pause" : "#i-play");
+    $("play").setAttribute("aria-label", state.playing ? "Pause for everyone" : "Play for everyone");
+    const rate = [...$("rate").options].find(({ value }) => Number(value) === state.rate);
+    if (rate) $("rate").value = rate.value;
+    this.#item();
+    if (snapshot || by === null || by === this.#room.state.memberId) return;
+    if (state.playing !== this.#playing) {
+      say(`${this.#room.state.nameOf(by)} ${state.playing ? "started" : "paused"} the playback`);
+    }
+    this.#playing = state.playing;
+  }
+  #playing = false;
+
+  #follow(sync) {
+    const now = performance.now();
+    const urgent = sync.blocked !== this.#sync?.blocked || sync.waitingFor.length !== this.#sync?.waitingFor.length;
+    this.#sync = sync;
+    if (!urgent && now - this.#lastShown < SHOW_MS) return;
+    this.#lastShown = now;
+    this.#render(sync);
+  }
+
+  #render(sync) {
+    if ($("playbar").hidden) return this.#noteOf(null);
+    if (!this.#seeking) {
+      const { durationS, positionS } = this.player;
+      $("seek").max = String(Math.ceil(durationS ?? Math.max(100, positionS ?? 0)));
+      $("seek").value = String(Math.round(Math.min(positionS ?? 0, durationS ?? Infinity)));
+      this.#showTime(Math.min(positionS ?? 0, durationS ?? Infinity));
+      $("time-all").textContent = durationS === null ? "–:––" : clock(durationS);
+    }
+    const [state, text] = this.#words(sync);
+    const drift = $("drift");
+    drift.dataset.state = state;
+    drift.dataset.ms = sync.driftS === null ? "" : String(Math.round(sync.driftS * 1000));
+    if ($("drift-text").textContent !== text) $("drift-text").textContent = text;
+    this.#noteOf(this.#noteNow(sync));
+  }
+
+  #showTime(seconds) {
+    $("time-now").textContent = clock(seconds);
+    $("seek").setAttribute("aria-valuetext", `${clock(seconds)} of ${$("time-all").textContent}`);
+  }
+
+  /** @returns {[string, string]} */
+  #words(sync) {
+    if (this.player.problem) return ["off", "Not shown here"];
+    if (!this.#state?.playing) return ["idle", "Paused"];
+    if (sync.waitingFor.length > 0) return ["busy", "Waiting"];
+    if (sync.blocked) return ["off", "Not joined"];
+    if (!sync.synchronised) return ["busy", "Finding the clock"];
+    if (sync.buffering) return ["busy", "Loading"];
+    if (sync.driftS === null) return ["busy", "Coming in sync"];
+    const ms = Math.round(sync.driftS * 1000);
+    if (Math.abs(ms) < IN_SYNC_MS) return ["good", `In sync, ${Math.abs(ms)} ms`];
+    const far = Math.abs(ms) < 1000 ? `${Math.abs(ms)} ms` : `${(Math.abs(ms) / 1000).toFixed(1)} s`;
+    return ["busy", `${far} ${ms < 0 ? "behind" : "ahead"}`];
+  }
+
+  /** What is said over the picture: [title, text, button]. */
+  #noteNow(sync) {
+    const { problem, item } = this.player;
+    if (problem?.code === "live") return this.#liveNote(problem, item);
+    if (problem) return [problem.title, problem.detail, problem.retryable ? "Try again" : ""];
+    if (!this.#state?.playing) return null;
+    if (sync.blocked) {
+      return ["Everybody is watching", "Your browser starts the sound only after a click.", "Click to join the playback"];
+    }
+    const { state } = this.#room;
+    const waiting = sync.waitingFor.map((id) => (id === state.memberId ? "you" : state.nameOf(id)));
+    if (waiting.length === 0) return null;
+    const names = waiting.slice(0, 3).join(", ") + (waiting.length > 3 ? ` and ${waiting.length - 3} more` : "");
+    return [`Waiting for ${names}`, "It starts for all at the same moment.", ""];
+  }
+
+  #liveNote(problem, item) {
+    const { state } = this.#room;
+    const on = [...state.tracks.values()].filter((id) => !item?.member_id || id === item.member_id);
+    const who = [...new Set(on)].map((id) => state.nameOf(id)).join(", ");
+    return [who ? `${who} is on air` : "Nobody is on air yet", problem.detail, ""];
+  }
+
+  #noteOf(note) {
+    const text = JSON.stringify(note);
+    if (text === this.#note) return;
+    this.#note = text;
+    const [title, detail, button] = note ?? ["", "", ""];
+    $("stage-note").hidden = note === null;
+    $("stage-note-title").textContent = title;
+    $("stage-note-text").textContent = detail;
+    $("stage-note-button").textContent = button;
+    $("stage-note-button").hidden = !button;
+  }
+}
+
+/** "1:02:03" */
+function clock(seconds) {
+  const whole = Math.max(0, Math.floor(seconds));
+  const two = (value) => String(value).padStart(2, "0");
+  const [h, m, s] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
+  return h > 0 ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
+}
