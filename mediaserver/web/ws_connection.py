@@ -32,6 +32,8 @@ log = get_logger(__name__)
 OUTBOX_CAPACITY = 1000
 SEND_TIMEOUT_S = 10.0
 CLOSE_S = 2.0
+STOP_CLOSE_S = 0.5
+"""As `CLOSE_S`, while the server stops: that is bounded for all together."""
 METRICS_INTERVAL_S = 1.0
 CLOSE_TIMEOUT_S = 30.0
 PING_INTERVAL_S = 2.0
@@ -334,7 +336,8 @@ class MemberConnection:
         async with TaskScope("close") as scope:
             message = detail.encode()[:123].decode(errors="ignore").encode()
             closing = scope.spawn("close", self._socket.close(code=code, message=message))
-            await asyncio.wait([closing], timeout=CLOSE_S)
+            patience_s = STOP_CLOSE_S if code == WSCloseCode.GOING_AWAY else CLOSE_S
+            await asyncio.wait([closing], timeout=patience_s)
         if transport is not None and transport.get_write_buffer_size():
             transport.abort()
 

@@ -75,8 +75,8 @@ async def test_a_stop_does_not_wait_for_the_hung_the_deaf_and_the_dead(
             await come(server)
         code, took_s = await stopping
         assert code == 0
-        assert took_s < 5.0
+        assert took_s < 8.0  # 4 s for finals, 2 s for connections, then workers and stores
         assert await ann.wait_closed() == GOING_AWAY
         assert ann.told("track.ended")[-1]["reason"] == "failed"
-        assert time.monotonic() - started < 9.0
+        assert time.monotonic() - started < 12.0
     deaf.close()
