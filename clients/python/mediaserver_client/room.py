@@ -268,6 +268,17 @@ class RoomSession(RoomCommands, Session):
             for listener in tuple(self._listeners):
                 listener(message)
 
+    async def authenticate(self) -> float | None:
+        """Renew the credentials and give the new ones to this connection.
+
+        Returns when they expire, Unix seconds. Happens by itself before the old ones expire.
+        """
+        token = await self.api.credentials.authorization(renew=True)
+        if token is None:
+            return None
+        await self._do(Authenticate(token=token))
+        return expiry_of(token)
+
     async def _keep_authenticated(self) -> None:
         """Send a new token over each connection before its old one expires."""
         welcome, expires_at = None, None
@@ -284,9 +295,7 @@ class RoomSession(RoomCommands, Session):
                 await self._link.pulse.wait(min(wait_s, _LOOK_S))
                 continue
             try:
-                token = await self.api.credentials.authorization(renew=True)
-                await self._do(Authenticate(token=token or ""))
-                expires_at = expiry_of(token or "")
+                expires_at = await self.authenticate()
             except SessionClosed:
                 continue
             except ClientError:

@@ -16,6 +16,7 @@ from mediaserver_client.messages import (
     Welcome,
 )
 from mediaserver_client.room_events import (
+    Ack,
     ChatDeleted,
     ChatEdited,
     ChatReacted,
@@ -102,8 +103,8 @@ class RoomState:
         match message:
             case RoomSnapshot():
                 self._stand(message)
-            case RoomResumed():
-                pass
+            case RoomResumed() | Ack():
+                pass  # an ack names an event that may still be on its way
             case Chat():
                 return self._said(message)
             case Caption() | TrackStarted() | TrackEnded():
