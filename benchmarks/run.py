@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Run the benchmarks and print their tables as Markdown (`make bench`).
 
-    python -m benchmarks.run                 everything: about 20 minutes, 35 with the peer
+    python -m benchmarks.run                 everything: about 22 minutes, 37 with the peer
     python -m benchmarks.run --quick         one short clip, 1 and 4 streams: about a minute
     python -m benchmarks.run --only latency --only accuracy
 
@@ -11,6 +11,7 @@ It starts a real server on a free loopback port and streams real speech to it in
   capacity   the most streams whose words are final within 4 s for 95 of 100
   accuracy   the other clips (a sonnet; Spanish), one stream each
   decoder    what encoding and decoding cost by themselves (benchmarks/decoder.py)
+  rooms      members, chat and slow readers over two servers (benchmarks/rooms.py)
 Word error rates stand beside those of faster-whisper offline (beam 5, word times, same model),
 computed in the same run.
 
@@ -45,7 +46,7 @@ from mediaserver.inference.registry import ModelRegistry
 from mediaserver.kernel.errors import ConfigurationError
 from mediaserver.settings import load_settings
 
-SECTIONS = ("latency", "capacity", "accuracy", "decoder")
+SECTIONS = ("latency", "capacity", "accuracy", "decoder", "rooms")
 STREAMS = (1, 2, 4, 8)
 LATENCY_CLIP = "lj001-a"
 ACCURACY_CLIPS = ("sonnet1", "captain-veneno.es")
@@ -58,6 +59,7 @@ MOST_CAPACITY_RUNS = 6
 RUN_SPARE_S = 180.0
 """A run may take this much longer than its audio; then it is given up."""
 DECODER_TIMEOUT_S = 900.0
+ROOMS_TIMEOUT_S = 300.0
 SETTLE_S = 3.0
 """Between two runs."""
 
@@ -189,6 +191,17 @@ def offline_rates(model: Path, clips: Sequence[str], folders: Sequence[Path]) ->
     return rates
 
 
+def run_rooms() -> int:
+    """Print the tables of benchmarks/rooms.py, in a process of its own; return its exit code."""
+    say("rooms: two servers, members at both")
+    command = [sys.executable, "-m", "benchmarks.rooms"]
+    try:
+        return subprocess.run(command, timeout=ROOMS_TIMEOUT_S, check=False).returncode
+    except subprocess.TimeoutExpired as error:
+        say(f"benchmarks/rooms.py failed: {error}")
+        return 1
+
+
 def run_decoder(model: Path, folder: Path) -> None:
     """Print the tables of benchmarks/decoder.py, in a process of its own."""
     say("decoder: encoder and decoder by themselves")
@@ -233,6 +246,8 @@ def main() -> int:
     # Taken out of the environment: the server refuses MEDIASERVER_ names that it does not know.
     peer_python = os.environ.pop("MEDIASERVER_BENCH_PEER_PYTHON", None)
     options.only = options.only or list(SECTIONS)
+    if options.only == ["rooms"]:
+        return run_rooms()
     clip = QUICK_CLIP if options.quick else LATENCY_CLIP
     names = [clip] if options.quick else [clip, *ACCURACY_CLIPS]
     folders = clip_folders(options.data)
@@ -249,6 +264,8 @@ def main() -> int:
     print(report(ours, peer, offline, clip), flush=True)
     if "decoder" in options.only and not options.quick:
         run_decoder(model, folders[0])
+    if "rooms" in options.only and not options.quick:
+        run_rooms()
     if options.json is not None:
         figures = {"offline": offline, "ours": asdict(ours), "peer": peer and asdict(peer)}
         options.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")

@@ -77,15 +77,17 @@ class Running:
 
 
 @contextlib.contextmanager
-def our_server() -> Iterator[Running]:
+def our_server(**variables: str) -> Iterator[Running]:
     """Start `mediaserver serve` on a free loopback port and wait for /readyz.
 
-    MEDIASERVER_SPEECH_MODEL, _DEVICE, _WORKERS and the other settings of the environment hold.
+    MEDIASERVER_SPEECH_MODEL, _DEVICE, _WORKERS and the other settings of the environment hold;
+    `variables` go before them.
     """
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         env = {k: v for k, v in os.environ.items() if k != "MEDIASERVER_API_KEY"}
         env |= {"MEDIASERVER_LOG_LEVEL": "warning", "PYTHONUNBUFFERED": "1"}
         env.setdefault("MEDIASERVER_RATE_LIMIT", "0")  # all clients come from one address
+        env |= variables
         command = [sys.executable, "-m", "mediaserver", "serve"]
         command += ["--host", "127.0.0.1", "--port", "0"]
         began = time.monotonic()

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import ConfigDict
+
 from mediaserver.kernel.errors import MediaServerError
 from mediaserver.protocol.base import Wire
 
@@ -11,6 +13,8 @@ _TYPE_PREFIX = "urn:mediaserver:problem:"
 
 class Problem(Wire):
     """An error as RFC 9457 section 3 has it, with our `code` and `retryable`."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=False)  # HTTP omits nulls
 
     type: str
     """``urn:mediaserver:problem:`` and the code."""
