@@ -24,6 +24,7 @@ from mediaserver_client import (
 )
 
 from tests.integration.room_servers import Servers, run_servers
+from tests.integration.test_python_client import proxy_to
 from tests.valkey import run_valkey
 
 ENDS_S = 60.0
@@ -256,11 +257,14 @@ async def test_private_rooms_want_an_invitation(guarded: Servers) -> None:
         once = await api.invite("secret", role="listener", max_uses=1)
         assert once.url is not None
         assert once.url.startswith(f"{url}/#room=secret&invitation=")
-        async with join_room(url, "secret", name="Gina", invitation=once.token) as gina:
+        async with (
+            proxy_to(url) as proxy,
+            join_room(proxy.url, "secret", name="Gina", invitation=once.token) as gina,
+        ):
             assert (gina.role, gina.grants.can_chat) == ("listener", False)
             # Coming back needs no second use: the guest has a token of its own.
-            me, connection = gina.member_id, await gina.connection()
-            await connection.close()
+            me = gina.member_id
+            proxy.cut()
             await gina.until(lambda: gina.reconnects == 1, 10)
             assert gina.member_id == me
             assert [member.name for member in await api.members("secret")] == ["Gina"]
