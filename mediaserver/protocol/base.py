@@ -1,6 +1,7 @@
 """The base of all wire models: frozen, closed to unknown fields where clients write them."""
 
-from typing import Self
+from collections.abc import Mapping
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
@@ -18,6 +19,12 @@ class Wire(BaseModel):
         if self._text is None:
             self._text = self.model_dump_json()
         return self._text
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with some fields changed; its JSON is written anew."""
+        copy = super().model_copy(update=update, deep=deep)
+        copy._text = None
+        return copy
 
     def sent_as(self, text: str) -> Self:
         """Take `text` for this message's JSON: it was read from it. Returns self."""
