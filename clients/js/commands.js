@@ -1,6 +1,6 @@
 /** Commands that await their `ack` or `error`, by id. */
 
-import { ProblemError, problem } from "./problems.js";
+import { ProblemError, TIMED_OUT } from "./problems.js";
 
 /**
  * @typedef {import("./types.d.ts").Problem} Problem
@@ -69,7 +69,3 @@ export class Commands {
     return true;
   }
 }
-
-const TIMED_OUT = problem("timeout", "No answer", "The server did not answer in time.", {
-  retryable: true,
-});

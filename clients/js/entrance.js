@@ -1,5 +1,7 @@
 /** The way into a room, and back to one's place in it: which address the WebSocket is opened at. */
 
+import { RoomsApi } from "./api.js";
+
 /**
  * @typedef {import("./types.d.ts").ServerMessage} ServerMessage
  * @typedef {import("./index.d.ts").Place} Place
@@ -79,4 +81,24 @@ export class Entrance {
     url.searchParams.set("secret", place.secret);
     return url.href;
   }
+}
+
+/** The address of `/ws` as ws: or wss:. */
+export function webSocketUrl(/** @type {string | URL} */ url) {
+  const base = typeof document === "undefined" ? undefined : document.baseURI;
+  return new URL(url, base).href.replace(/^http/, "ws");
+}
+
+/** Whether these options are for entering with a ticket. */
+export function asksForTickets(/** @type {import("./index.d.ts").SessionOptions} */ options) {
+  return Boolean(options.api ?? options.tickets ?? options.account ?? options.invitation);
+}
+
+/** What tickets are asked of. */
+export function apiOf(
+  /** @type {string} */ url,
+  /** @type {import("./index.d.ts").SessionOptions} */ options,
+) {
+  const { account, apiKey, environment } = options;
+  return options.api ?? new RoomsApi(url, { account, apiKey, environment });
 }

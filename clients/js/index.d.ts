@@ -1,14 +1,25 @@
 /** Types of mediaserver's client. The messages themselves are in types.d.ts. */
 
 import type {
+  Ack,
   AudioStarted,
   Caption,
   CaptionOptions,
   Chat,
+  ClientMessage,
   Finalized,
+  Grants,
+  MemberInfo,
   Metrics,
   PlaybackState,
   Problem,
+  QueueItem,
+  QueueItemNew,
+  RoomChange,
+  RoomInfo,
+  RoomRole,
+  RoomSettings,
+  RoomStatus,
   ServerMessage,
   SpeechStarted,
   Status,
@@ -55,6 +66,17 @@ export interface SessionOptions {
   name?: string;
   /** Sent as a WebSocket subprotocol and as `X-API-Key`, never in a URL. */
   apiKey?: string | null;
+  /** Join with a ticket (`POST …/join`), which says in words why somebody is refused. Always so
+   * with `account`, `invitation` or `api`. */
+  tickets?: boolean;
+  /** An invitation's token. */
+  invitation?: string | null;
+  /** Who is signed in: tickets are asked for, and `auth` is sent, with its tokens. */
+  account?: Account | null;
+  /** What asks for tickets; made from `account` and `apiKey` if not given. */
+  api?: RoomsApi;
+  /** `MediaSession.place` of before, to come back to. */
+  place?: Place | null;
   /** How this member's speech is captioned. */
   options?: CaptionOptions;
   /** Whether to come back after a lost connection; true if not given. */
@@ -101,6 +123,8 @@ export interface SessionEvents {
   /** The server refused a message; the session goes on unless `state` says otherwise. */
   error: { readonly error: ProblemError; readonly inReplyTo: string | null };
   welcome: Welcome;
+  /** Every message, as it came, before the others. */
+  message: ServerMessage;
   "track.started": TrackStarted;
   "track.ended": TrackEnded;
   "speech.started": SpeechStarted;
@@ -156,6 +180,9 @@ export class MediaSession {
   readonly sessionIds: readonly string[];
   get state(): SessionState;
   get publishing(): PublishingState;
+  /** What is needed to come back to the same place, in another page too; it holds a secret. */
+  get place(): Place | null;
+  readonly api: RoomsApi | null;
 
   on<Type extends keyof SessionEvents>(
     type: Type,
@@ -180,6 +207,10 @@ export class MediaSession {
   finalize(): Promise<void>;
   /** Returns the id that comes back as `client_id` of `chat`. */
   sendChat(text: string): string;
+  /** Throws ProblemError when there is no connection. */
+  send(message: ClientMessage): void;
+  /** Sends a command; resolves with its `ack`, rejects with ProblemError. */
+  request(command: ClientMessage): Promise<Ack>;
   /** Leaves in good order: pending finals arrive first. */
   leave(): Promise<void>;
   /** Leaves at once. */
@@ -187,6 +218,215 @@ export class MediaSession {
   /** The server's transcript of a session, the newest if not told otherwise. */
   fetchTranscript(format: TranscriptFormat, options?: { sessionId?: string }): Promise<string>;
   transcriptUrl(format: TranscriptFormat, sessionId: string): string;
+}
+
+/** Where somebody is in a room. Without `logId` and `seq` the whole room is told again. */
+export interface Place {
+  readonly room: string;
+  readonly memberId: string;
+  readonly secret: string;
+  readonly logId: string | null;
+  readonly seq: number | null;
+}
+
+// ---- accounts, and the routes of rooms -------------------------------------------------------
+
+/** POST /api/v1/auth/login and refresh. */
+export interface TokenAnswer {
+  readonly access_token: string;
+  readonly expires_in_s: number;
+  readonly must_change_password?: boolean;
+}
+
+/** GET /api/v1/auth/me. */
+export interface Principal {
+  readonly kind: "user" | "key" | "guest" | "local" | "static";
+  readonly id: string;
+  readonly name: string;
+  readonly role: "admin" | "host" | "member" | null;
+  readonly scopes: readonly string[];
+}
+
+/** The access token is kept in memory, the refresh token in an HttpOnly cookie. */
+export class Account {
+  constructor(url: string | URL, options?: { environment?: Partial<Environment> });
+  get signedIn(): boolean;
+  /** Until it is changed, the account is good for that only. */
+  get mustChangePassword(): boolean;
+  on(type: "change", listener: (event: { signedIn: boolean }) => void): () => void;
+  on(type: "token", listener: (token: string) => void): () => void;
+  login(name: string, password: string): Promise<void>;
+  /** Signs in by the cookie of an earlier visit; false where there is none that is good. */
+  resume(): Promise<boolean>;
+  refresh(): Promise<boolean>;
+  /** Renewed when it is about to expire; null when nobody is signed in. */
+  token(): Promise<string | null>;
+  changePassword(current: string, next: string): Promise<void>;
+  me(): Promise<Principal>;
+  logout(options?: { everywhere?: boolean }): Promise<void>;
+  /** Stops renewing. */
+  close(): void;
+}
+
+export interface ApiOptions {
+  account?: Account | null;
+  apiKey?: string | null;
+  environment?: Partial<Environment>;
+}
+
+/** All reject with ProblemError. */
+export class RoomsApi {
+  constructor(url: string | URL, options?: ApiOptions);
+  apiKey: string | null;
+  /** A guest's room token, as `join` with an invitation gave it. */
+  token: string | null;
+  list(): Promise<RoomInfo[]>;
+  get(room: string): Promise<RoomInfo>;
+  create(settings?: Partial<RoomSettings> & { name?: string }): Promise<RoomInfo>;
+  change(room: string, settings: RoomChange): Promise<RoomInfo>;
+  close(room: string): Promise<null>;
+  invite(
+    room: string,
+    invitation?: { role?: RoomRole; expires_in_s?: number; max_uses?: number },
+  ): Promise<{ id: string; token: string; url: string; role: RoomRole; expires_at: number }>;
+  invitations(room: string): Promise<{ id: string; role: RoomRole; expires_at: number }[]>;
+  uninvite(room: string, id: string): Promise<null>;
+  /** Older messages. */
+  chat(
+    room: string,
+    page?: { before?: string; limit?: number },
+  ): Promise<{ messages: Chat[]; more: boolean }>;
+  join(
+    room: string,
+    options?: { name?: string; invitation?: string | null },
+  ): Promise<{ ticket: string; room: string; role: RoomRole | null; grants: Grants }>;
+}
+
+// ---- a room ----------------------------------------------------------------------------------
+
+/** What a member knows of its room. */
+export class RoomState {
+  readonly memberId: string | null;
+  readonly role: RoomRole | null;
+  readonly grants: Grants | null;
+  readonly settings: RoomSettings | null;
+  readonly members: ReadonlyMap<string, MemberInfo>;
+  readonly queue: readonly QueueItem[];
+  readonly playback: PlaybackState | null;
+  readonly chat: ReadonlyMap<string, Chat>;
+  /** Live tracks: track id to member id. */
+  readonly tracks: ReadonlyMap<string, string>;
+  readonly away: boolean;
+  get me(): MemberInfo | undefined;
+  get item(): QueueItem | null;
+  /** Of who is, or was, here. */
+  nameOf(memberId: string): string;
+}
+
+export interface RoomEvents {
+  members: ReadonlyMap<string, MemberInfo>;
+  came: MemberInfo;
+  went: { readonly member: MemberInfo; readonly reason: string };
+  grants: { readonly role: RoomRole; readonly grants: Grants };
+  settings: RoomSettings;
+  queue: { readonly items: readonly QueueItem[]; readonly by: string | null };
+  playback: {
+    readonly state: PlaybackState;
+    readonly by: string | null;
+    readonly snapshot: boolean;
+  };
+  /** `reset`: the chat begins anew; its messages follow. */
+  chat:
+    | { readonly kind: "reset" }
+    | { readonly kind: "added" | "changed" | "removed"; readonly message: Chat };
+  /** Member ids of who is writing. */
+  typing: readonly string[];
+  reaction: { readonly memberId: string; readonly emoji: string };
+  speakers: ReadonlyMap<string, string>;
+  status: RoomStatus;
+  closed: string;
+}
+
+/** A room over a session; what returns a promise resolves with the server's `ack`. */
+export class Room {
+  constructor(session: MediaSession);
+  static join(url: string | URL, options: SessionOptions): Promise<Room>;
+  readonly session: MediaSession;
+  readonly state: RoomState;
+  get typing(): readonly string[];
+  on<Type extends keyof RoomEvents>(
+    type: Type,
+    listener: (event: RoomEvents[Type]) => void,
+  ): () => void;
+  say(
+    text: string,
+    options?: { replyTo?: string | null; mentions?: string[]; id?: string },
+  ): Promise<Ack>;
+  edit(messageId: string, text: string): Promise<Ack>;
+  delete(messageId: string): Promise<Ack>;
+  reactTo(messageId: string, emoji: string, on?: boolean): Promise<Ack>;
+  isTyping(typing?: boolean): void;
+  react(emoji: string): void;
+  add(item: QueueItemNew, at?: number): Promise<Ack>;
+  remove(itemId: string): Promise<Ack>;
+  move(itemId: string, to: number): Promise<Ack>;
+  control(
+    action: "play" | "pause" | "seek" | "rate" | "next" | "item",
+    more?: { position_s?: number; rate?: number; item_id?: string; base?: null },
+  ): Promise<Ack>;
+  update(change: { name?: string; caption_language?: string }): Promise<Ack>;
+  setRole(memberId: string, role: RoomRole): Promise<Ack>;
+  mute(memberId: string, what: { chat?: boolean; publish?: boolean }): Promise<Ack>;
+  kick(memberId: string, reason?: string): Promise<Ack>;
+  ban(memberId: string, options?: { reason?: string; durationS?: number | null }): Promise<Ack>;
+  change(change: RoomChange): Promise<Ack>;
+  closeForAll(): Promise<Ack>;
+  leave(): Promise<void>;
+}
+
+export interface PlayerSync {
+  /** Player less shared position; null while it does not follow. */
+  readonly driftS: number | null;
+  readonly correcting: boolean;
+  readonly landing: boolean;
+  /** The browser wants a gesture: call `unblock` from a click. */
+  readonly blocked: boolean;
+  readonly buffering: boolean;
+  readonly synchronised: boolean;
+  readonly uncertaintyS: number;
+  readonly roundTripS: number;
+  /** Whom the start waits for. */
+  readonly waitingFor: readonly string[];
+}
+
+/** Keeps a media element where its room is. */
+export class MediaPlayer {
+  constructor(
+    room: Room,
+    element: HTMLMediaElement,
+    options?: { sourceOf?: (item: QueueItem) => string | null },
+  );
+  readonly clock: ClockSync;
+  readonly follower: PlaybackFollower;
+  readonly item: QueueItem | null;
+  readonly problem: Problem | null;
+  get sync(): PlayerSync;
+  get blocked(): boolean;
+  get positionS(): number | null;
+  get durationS(): number | null;
+  on(type: "sync", listener: (sync: PlayerSync) => void): () => void;
+  on(
+    type: "item",
+    listener: (event: { item: QueueItem | null; problem: Problem | null }) => void,
+  ): () => void;
+  play(): Promise<Ack>;
+  pause(): Promise<Ack>;
+  seek(positionS: number): Promise<Ack>;
+  setRate(rate: number): Promise<Ack>;
+  resync(): void;
+  unblock(): Promise<void>;
+  retry(): void;
+  close(): void;
 }
 
 // ---- the shared playback clock (docs/playback.md): pure, no timers, sockets or elements ------

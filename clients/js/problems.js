@@ -131,3 +131,17 @@ export async function problemOfHandshake(url, apiKey, environment) {
     retryable: true,
   });
 }
+
+export const LEFT = problem("left", "Left", "The session was left.");
+export const NOT_CONNECTED = problem("not_connected", "Not connected", "There is no connection now.", {
+  retryable: true,
+});
+export const LOST = problem(
+  "connection_lost",
+  "Connection lost",
+  "The connection was lost before the server answered.",
+  { retryable: true },
+);
+export const TIMED_OUT = problem("timeout", "No answer", "The server did not answer in time.", {
+  retryable: true,
+});

@@ -1,15 +1,21 @@
 /** A member's session in a room: connect, publish, captions, chat; it comes back by itself. */
 
-import { RoomsApi } from "./api.js";
 import { Backoff } from "./backoff.js";
 import { CaptionStore } from "./captions.js";
 import { Commands } from "./commands.js";
 import { Connection } from "./connection.js";
 import { Emitter } from "./emitter.js";
-import { Entrance } from "./entrance.js";
+import { apiOf, asksForTickets, Entrance, webSocketUrl } from "./entrance.js";
 import { standardEnvironment } from "./environment.js";
 import { Peer } from "./peer.js";
-import { ProblemError, problem, problemOfResponse } from "./problems.js";
+import {
+  LEFT,
+  LOST,
+  NOT_CONNECTED,
+  ProblemError,
+  problemOfResponse,
+  TIMED_OUT,
+} from "./problems.js";
 import { Publisher } from "./publisher.js";
 
 /**
@@ -426,35 +432,4 @@ export class MediaSession extends Emitter {
     this.#state = { state, attempt: this.backoff.attempt, retryInS, problem: reason };
     this.emit("state", this.#state);
   }
-}
-
-const LEFT = problem("left", "Left", "The session was left.");
-const NOT_CONNECTED = problem("not_connected", "Not connected", "There is no connection now.", {
-  retryable: true,
-});
-const LOST = problem(
-  "connection_lost",
-  "Connection lost",
-  "The connection was lost before the server answered.",
-  { retryable: true },
-);
-const TIMED_OUT = problem("timeout", "No answer", "The server did not answer in time.", {
-  retryable: true,
-});
-
-function webSocketUrl(/** @type {string | URL} */ url) {
-  const base = typeof document === "undefined" ? undefined : document.baseURI;
-  return new URL(url, base).href.replace(/^http/, "ws");
-}
-
-function asksForTickets(/** @type {import("./index.d.ts").SessionOptions} */ options) {
-  return Boolean(options.api ?? options.tickets ?? options.account ?? options.invitation);
-}
-
-function apiOf(
-  /** @type {string} */ url,
-  /** @type {import("./index.d.ts").SessionOptions} */ options,
-) {
-  const { account, apiKey, environment } = options;
-  return options.api ?? new RoomsApi(url, { account, apiKey, environment });
 }

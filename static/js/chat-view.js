@@ -9,6 +9,7 @@ import { openMenu } from "./menu.js";
 
 const GROUP_S = 180;
 const EDITABLE_S = 600;
+const HISTORY_MS = 1500;
 const QUICK = [["👍", "Thumbs up"], ["❤️", "Love"], ["😂", "Laugh"], ["😮", "Wow"], ["👏", "Applause"]];
 
 export class ChatView {
@@ -82,12 +83,20 @@ export class ChatView {
       this.#older.clear();
       this.#asked = false;
       this.#renderAll();
+      this.#quietly();
       return;
     }
     if (kind === "added") this.#add(message);
     else if (kind === "removed") this.#remove(message);
     else this.#replace(message);
     $("chat-empty").hidden = this.#list.childElementCount > 0;
+  }
+
+  /** What was said before is not read out to who comes. */
+  #quietly() {
+    const region = this.#list.parentElement;
+    region.setAttribute("aria-live", "off");
+    setTimeout(() => region.setAttribute("aria-live", "polite"), HISTORY_MS);
   }
 
   #renderAll() {

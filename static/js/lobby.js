@@ -25,11 +25,12 @@ export class Lobby {
       this.close();
       enter(visit);
     };
-    signIn.onSignedIn(() => this.#open && this.#load());
+    signIn.onSignedIn(() => this.#open && this.#timer !== null && this.#load());
   }
 
   show() {
     this.#open = true;
+    $("door").remove();
     $("lobby").hidden = false;
     $("lobby-name").value = recall("name", "") || this.#signIn.name;
     $("lobby-name").addEventListener("input", () => ($("lobby-name-error").textContent = ""));
@@ -45,6 +46,8 @@ export class Lobby {
 
   /** The door of one room: asks for a name. */
   async showDoor({ room, invitation }) {
+    this.#open = true;
+    $("lobby").remove();
     $("door").hidden = false;
     $("door-name").value = recall("name", "") || this.#signIn.name;
     $("door-title").textContent = invitation ? "You are invited" : "Join the room";
@@ -59,7 +62,7 @@ export class Lobby {
     $("door-name").focus();
     if (invitation) return; // the room is not told to who is not in it yet
     const info = await this.#api.get(room).catch(() => null);
-    if (!info || $("door").hidden) return;
+    if (!info || !this.#open) return;
     const playing = info.playing ? `, watching “${info.playing}”` : "";
     $("door-text").textContent = `${titleOf(info)}: ${people(info.members)}${playing}`;
   }
@@ -67,8 +70,8 @@ export class Lobby {
   close() {
     this.#open = false;
     clearInterval(this.#timer);
-    $("lobby").hidden = true;
-    $("door").hidden = true;
+    document.getElementById("lobby")?.remove();
+    document.getElementById("door")?.remove();
   }
 
   async #load() {

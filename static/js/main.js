@@ -28,7 +28,10 @@ async function start() {
   const visit = recallVisit(room);
   if (!room) lobby.show();
   else if (invitation || !(name || visit)) lobby.showDoor({ room, invitation });
-  else enter({ room, name, ...visit });
+  else {
+    lobby.close();
+    enter({ room, name, ...visit });
+  }
 
   // Another address in the same page (the back button, an invitation pasted into the bar).
   window.addEventListener("popstate", () => location.reload());

@@ -79,7 +79,7 @@ export class PeopleView {
       const button = make("button", {
         type: "button",
         class: "button button-icon button-bare",
-        "aria-label": own ? "Your name" : `Actions for ${member.name}`,
+        "aria-label": own ? "Actions for yourself" : `Actions for ${member.name}`,
         "aria-haspopup": "menu",
         "aria-expanded": "false",
         data: { member: member.member_id },

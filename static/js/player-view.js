@@ -74,6 +74,7 @@ export class PlayerView {
     $("rate").addEventListener("change", () => this.#control(this.player.setRate(Number($("rate").value))));
     $("resync").addEventListener("click", () => {
       this.player.resync();
+      this.#render(this.player.sync);
       say("Coming to the shared position");
     });
     $("stage-note-button").addEventListener("click", () => {

@@ -33,8 +33,6 @@ const NARROW = matchMedia("(width < 920px)");
  */
 export function enterRoom({ room: roomName, name, invitation, token, place, account, api, signIn, notices }) {
   showRoom(roomName);
-  $("lobby").remove();
-  $("door").remove();
   for (const id of ["room-screen", "room-bar", "connection", "leave"]) $(id).hidden = false;
   $("room-name").textContent = roomName;
   api.token = token ?? null;
