@@ -209,6 +209,8 @@ export class MediaSession {
   sendChat(text: string): string;
   /** Throws ProblemError when there is no connection. */
   send(message: ClientMessage): void;
+  /** Sends what is of the moment; false when there is no connection. */
+  tell(message: ClientMessage): boolean;
   /** Sends a command; resolves with its `ack`, rejects with ProblemError. */
   request(command: ClientMessage): Promise<Ack>;
   /** Leaves in good order: pending finals arrive first. */

@@ -20,6 +20,8 @@ const EVENTS = [
 /** A hidden page's timers are slow; the worker's clock looks in between. */
 const LOOK_MS = 250;
 const REPORT_S = 2;
+/** Between looks at a player that cannot play. */
+const IDLE_S = 0.5;
 /** `error` of a media element: its codes. */
 const REASONS = /** @type {Record<number, [string, string]>} */ ({
   1: ["aborted", "Loading was stopped."],
@@ -41,6 +43,8 @@ export class MediaPlayer extends Emitter {
   #timer = null;
   #reportedS = -Infinity;
   #refused = false;
+  /** The epoch whose start need not wait for us. @type {number | null} */
+  #excused = null;
   #closed = false;
   /** @type {(() => void)[]} */
   #offs = [];
@@ -189,8 +193,10 @@ export class MediaPlayer extends Emitter {
     this.#ping(nowS);
     const step = this.follower.step(nowS, this.#player());
     this.#do(step);
+    if (this.problem) this.#waitNotForMe(nowS);
     this.#report(nowS);
-    this.#wakeS = Math.min(step.wakeS, this.clock.nextPingS);
+    const wakeS = this.problem ? Math.max(step.wakeS, nowS + IDLE_S) : step.wakeS;
+    this.#wakeS = Math.min(wakeS, this.clock.nextPingS);
     this.environment.clearTimeout(this.#timer);
     const waitMs = Math.max(1, (this.#wakeS - this.#nowS()) * 1000);
     this.#timer = this.environment.setTimeout(() => this.#step(), waitMs);
@@ -239,6 +245,15 @@ export class MediaPlayer extends Emitter {
     this.#step();
   }
 
+  /** This player will not play the item: the others need not wait for it. */
+  #waitNotForMe(/** @type {number} */ nowS) {
+    const { state } = this.follower;
+    if (state?.wait_until_s == null || state.epoch === this.#excused) return;
+    if (state.item_id !== this.#loadedId || this.clock.sharedS(nowS) >= state.wait_until_s) return;
+    this.#excused = state.epoch;
+    this.#tell({ type: "playback.ready", epoch: state.epoch });
+  }
+
   /** Everybody says so; the first one counts. */
   #ended(/** @type {number} */ epoch) {
     if (!this.room.state.grants?.can_control) return;
@@ -259,7 +274,7 @@ export class MediaPlayer extends Emitter {
   }
 
   #tell(/** @type {any} */ message) {
-    if (this.room.session.state.state === "open") this.room.session.send(message);
+    this.room.session.tell(message);
   }
 
   // ---- loading ---------------------------------------------------------------------------------

@@ -153,7 +153,7 @@ export class Room extends Emitter {
 
   /** What is of the moment is not worth an error when there is no connection. */
   #tell(/** @type {any} */ message) {
-    if (this.session.state.state === "open") this.session.send(message);
+    this.session.tell(message);
   }
 
   #changed(/** @type {string} */ type, /** @type {any} */ event) {

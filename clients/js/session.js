@@ -181,6 +181,11 @@ export class MediaSession extends Emitter {
     if (!this.#connection?.send(message)) throw new ProblemError(NOT_CONNECTED);
   }
 
+  /** Sends what is of the moment, if there is a connection. @param {any} message */
+  tell(message) {
+    return this.#connection?.send(message) ?? false;
+  }
+
   /**
    * Sends a command; resolves with its `ack`, rejects with ProblemError.
    * @param {any} command

@@ -402,6 +402,10 @@ describe("MediaPlayer", () => {
     await world.time.advance(1000);
     assert.equal(player.problem.code, "no_hls");
     assert.equal(element.src, "");
+    const until = { waiting_for: ["m_1"], wait_until_s: 6000 };
+    socket.say({ type: "playback", seq: 10, state: { ...PAUSED, ...until, epoch: 3, seq: 6, item_id: "q_2", playing: true } });
+    await world.time.advance(1000);
+    assert.deepEqual(socket.sentOf("playback.ready").map(({ epoch }) => epoch), [3], "nobody need wait");
     end();
   });
 
