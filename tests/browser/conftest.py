@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright
+from playwright.async_api import (
+    Browser,
+    ConsoleMessage,
+    Page,
+    Request,
+    StorageState,
+    async_playwright,
+    expect,
+)
 
 from tests.live import LiveServer, run_server
 from tests.speech import RATE_HZ, Clip
@@ -70,11 +78,28 @@ class Visit:
 
     async def start(self) -> None:
         """Press the button that starts captions."""
+        await self.speaking()
         await self.page.get_by_role("button", name="Start captions").click()
 
     async def stop(self) -> None:
         """Press the button that ends them."""
         await self.page.get_by_role("button", name="Stop captions").click()
+
+    async def tab(self, name: str) -> None:
+        """Open a tab of the panel: Chat, People, Queue or Captions."""
+        await self.page.get_by_role("tab", name=name).click()
+
+    async def speaking(self) -> None:
+        """Bring what belongs to speaking into sight: on a phone it lies under Captions."""
+        await expect(self.page.locator("#room-screen")).to_be_visible()
+        if not await self.page.locator("#start").is_visible():
+            await self.tab("Captions")
+
+    async def settings(self) -> None:
+        """Open the settings of one's own captions."""
+        await self.speaking()
+        if not await self.page.locator("#setup-form").is_visible():
+            await self.page.locator("#setup summary").click()
 
     async def overflow_px(self) -> int:
         """How much wider than the window the page is."""
@@ -100,7 +125,9 @@ def chromium_path() -> str:
 async def open_page(start_server: Callable[..., LiveServer]) -> AsyncIterator[OpenPage]:
     """Open the page: ``await open_page(server, audio=FILE, phone=True, dark=True, …)``.
 
-    Each call is a Chromium of its own with a fresh profile. At the end of the test no page may
+    Each call is a Chromium of its own with a fresh profile, in which `name` was given before, so
+    that a room's address leads right into it; with None its door asks. `foreign` is another host
+    that the page may ask (for videos). At the end of the test no page may
     have logged an error or asked another host for anything.
     """
     room = f"/?room=test-{secrets.token_hex(6)}"
@@ -120,6 +147,8 @@ async def open_page(start_server: Callable[..., LiveServer]) -> AsyncIterator[Op
             origin: str | None = None,
             arguments: tuple[str, ...] = (),
             before: str = "",
+            name: str | None = "guest",
+            foreign: str = "",
         ) -> Visit:
             wanted = [*ARGUMENTS, *arguments]
             wanted += FAKE_DEVICES if devices else ()
@@ -133,7 +162,9 @@ async def open_page(start_server: Callable[..., LiveServer]) -> AsyncIterator[Op
             )
             browsers.append(browser)
             width, height = PHONE if phone else DESKTOP
+            url = origin or server.url
             context = await browser.new_context(
+                storage_state=_named(url, name),
                 viewport={"width": width, "height": height},
                 color_scheme="dark" if dark else "light",
                 has_touch=phone,
@@ -142,9 +173,8 @@ async def open_page(start_server: Callable[..., LiveServer]) -> AsyncIterator[Op
             page = await context.new_page()
             if before:
                 await page.add_init_script(before)
-            url = origin or server.url
             opened = Visit(page, server)
-            _watch(opened, url)
+            _watch(opened, url, foreign)
             visits.append(opened)
             await page.goto(url + path)
             return opened
@@ -158,8 +188,15 @@ async def open_page(start_server: Callable[..., LiveServer]) -> AsyncIterator[Op
         opened.check()
 
 
-def _watch(visit: Visit, url: str) -> None:
-    host = url.split("://")[1]
+def _named(url: str, name: str | None) -> StorageState:
+    if name is None:
+        return {"cookies": [], "origins": []}
+    kept = [{"name": "captions.name", "value": name}]
+    return {"cookies": [], "origins": [{"origin": url, "localStorage": kept}]}
+
+
+def _watch(visit: Visit, url: str, foreign: str) -> None:
+    hosts = (url.split("://")[1], foreign)
 
     def on_console(message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
@@ -167,7 +204,7 @@ def _watch(visit: Visit, url: str) -> None:
 
     def on_request(request: Request) -> None:
         scheme, _, rest = request.url.partition("://")
-        if scheme not in ("blob", "data") and rest.partition("/")[0] != host:
+        if scheme not in ("blob", "data") and rest.partition("/")[0] not in hosts:
             visit.foreign.append(request.url)
 
     visit.page.on("console", on_console)

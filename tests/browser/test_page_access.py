@@ -34,9 +34,9 @@ async def test_axe_finds_nothing_in_any_state(
     page = visit.page
     await expect(visit.state).to_have_text("Connected")
     assert await violations(page) == []
-    if phone:
-        await page.locator("#setup summary").click()
-    await page.get_by_role("tab", name="Chat").click()
+    await visit.settings()
+    assert await violations(page) == []
+    await visit.tab("Chat")
     await page.get_by_label("Message to the room").fill("Hello")
     await page.keyboard.press("Enter")
     await expect(page.locator(".chat")).to_have_count(1)
@@ -53,6 +53,7 @@ async def test_everything_can_be_done_with_the_keyboard(
     visit = await open_page(server_without_speech)
     page = visit.page
     await expect(visit.state).to_have_text("Connected")
+    await page.evaluate("document.getElementById('setup').open = true")
     reached = []
     for _ in range(60):
         await page.keyboard.press("Tab")
@@ -73,9 +74,11 @@ async def test_everything_can_be_done_with_the_keyboard(
         assert focus["outline"], f"no visible focus on {focus['id']}"
         reached.append(focus["id"])
     assert reached == [
-        *("skip", "brand", "copy-link", "theme", "start", "fullscreen", "SUMMARY", "source"),
+        *("skip", "brand", "invite", "account", "theme", "leave", "stage-add"),
+        *(["emoji"] * 6),
+        *("fullscreen", "start", "SUMMARY", "source"),
         *("microphone", "language", "task", "name", "smaller", "larger", "announce"),
-        *("tab-transcript", "transcript-scroll"),
+        *("tab-chat", "chat-scroll", "chat-text", "chat-send"),
     ]
 
 
@@ -104,19 +107,21 @@ async def test_tabs_move_with_the_arrow_keys(
     open_page: OpenPage, server_without_speech: LiveServer
 ) -> None:
     page = (await open_page(server_without_speech)).page
-    await page.locator("#tab-transcript").focus()
+    await page.locator("#tab-chat").focus()
     await page.keyboard.press("ArrowRight")
-    await expect(page.get_by_role("tab", name="Chat")).to_be_focused()
-    await expect(page.get_by_role("tabpanel", name="Chat")).to_be_visible()
-    await page.keyboard.press("Home")
-    await expect(page.get_by_role("tabpanel", name="Transcript")).to_be_visible()
+    await expect(page.get_by_role("tab", name="People")).to_be_focused()
+    await expect(page.get_by_role("tabpanel", name="People")).to_be_visible()
+    await page.keyboard.press("End")
+    await expect(page.get_by_role("tabpanel", name="Captions")).to_be_visible()
 
 
 async def test_what_a_screen_reader_is_told_of_the_page(
     open_page: OpenPage, server_without_speech: LiveServer
 ) -> None:
-    page = (await open_page(server_without_speech)).page
-    await expect(page.locator("main h1")).to_have_text("Live captions")
+    visit = await open_page(server_without_speech, path="/?room=told")
+    page = visit.page
+    await visit.settings()
+    await expect(page.locator("main h1")).to_have_text("Room told")
     assert await page.locator("html").get_attribute("lang") == "en"
     spoken = page.get_by_role("log", name="Finished captions")
     await expect(spoken).to_have_attribute("aria-live", "polite")
@@ -130,9 +135,12 @@ async def test_what_a_screen_reader_is_told_of_the_page(
         ("radio", "Microphone"),
         ("radio", "In English"),
         ("textbox", "Your name"),
-        ("tab", "Transcript"),
+        ("tab", "Captions"),
+        ("combobox", "Captions in"),
     ]:
-        await expect(page.get_by_role(role, name=name)).to_have_count(1)  # type: ignore[arg-type]
+        if name == "Captions in":
+            await visit.tab("Captions")
+        await expect(page.get_by_role(role, name=name, exact=True)).to_have_count(1)  # type: ignore[arg-type]
 
 
 async def test_a_phone_shows_all_without_scrolling_sideways(
@@ -143,7 +151,7 @@ async def test_a_phone_shows_all_without_scrolling_sideways(
     await expect(visit.state).to_have_text("Connected")
     assert await visit.overflow_px() <= 0
     await page.screenshot(path=artifacts / "page-phone-idle.png")
-    await page.locator("#setup summary").click()
+    await visit.settings()
     assert await visit.overflow_px() <= 0
     small = await page.evaluate(
         """(least) => [...document.querySelectorAll("button, select, input, summary, .tile")]
@@ -178,15 +186,18 @@ async def test_the_theme_follows_the_system_until_one_is_chosen(
 async def test_choices_are_kept_for_the_next_visit(
     open_page: OpenPage, server_without_speech: LiveServer
 ) -> None:
-    page = (await open_page(server_without_speech)).page
+    visit = await open_page(server_without_speech)
+    page = visit.page
+    await visit.settings()
     await page.get_by_label("Spoken language").select_option("es")
     await page.get_by_role("radio", name="In English").check()
-    await page.get_by_label("Your name").fill("Ann")
+    await page.get_by_label("Your name", exact=True).fill("Ann")
     await page.get_by_role("button", name="Larger captions").click()
     await page.reload()
+    await visit.settings()
     await expect(page.get_by_label("Spoken language")).to_have_value("es")
     await expect(page.get_by_role("radio", name="In English")).to_be_checked()
-    await expect(page.get_by_label("Your name")).to_have_value("Ann")
+    await expect(page.get_by_label("Your name", exact=True)).to_have_value("Ann")
     await expect(page.locator("#size-output")).to_have_text("125 %")
 
 

@@ -31,6 +31,7 @@ async def finals(page: Page) -> str:
 async def heard_all(visit: Visit, clip: Clip) -> str:
     """Wait until all of the clip must be on the page, final; return the transcript."""
     page = visit.page
+    await visit.tab("Captions")
     enough = len(clip.text.split()) * 2 // 3
     seen, since = "", time.monotonic()
     deadline = since + HEARD_TIMEOUT_S
@@ -64,9 +65,11 @@ async def test_the_page_shows_what_is_said_and_gives_it_as_files(
 ) -> None:
     visit = await open_page(live_server, path="/?room=browser-words", audio=spoken(clip))
     page = visit.page
+    await visit.settings()
     await page.get_by_label("Spoken language").select_option("en")
     await page.get_by_role("radio", name="Camera").check()
     await visit.start()
+    await visit.tab("Captions")
     await expect(visit.state).to_have_text("Live", timeout=15_000)
 
     tentative = page.locator(".entry .tentative")
@@ -106,7 +109,9 @@ async def test_others_in_the_room_read_along_and_see_who_speaks(
 ) -> None:
     reader = await open_page(live_server, path="/?room=browser-two", phone=True, dark=True)
     speaker = await open_page(live_server, path="/?room=browser-two", audio=spoken(clip))
-    await speaker.page.get_by_label("Your name").fill("Ann")
+    await reader.tab("Captions")
+    await speaker.settings()
+    await speaker.page.get_by_label("Your name", exact=True).fill("Ann")
     await speaker.page.keyboard.press("Tab")
     await expect(speaker.page.locator("#say")).to_contain_text("You are Ann now")
     await speaker.start()
@@ -118,6 +123,7 @@ async def test_others_in_the_room_read_along_and_see_who_speaks(
     assert word_error_rate(clip.text, shown) <= MOST_WER, shown
     assert await reader.overflow_px() <= 0
     late = await open_page(live_server, path="/?room=browser-two")
+    await late.tab("Captions")
     await expect(late.page.locator(".entry")).not_to_have_count(0)
     assert word_error_rate(clip.text, await finals(late.page)) <= MOST_WER
     times = [
@@ -135,9 +141,11 @@ async def test_speech_in_spanish_is_shown_in_english_where_that_is_wanted(
 ) -> None:
     clip = speech_clip("captain-veneno.es")
     visit = await open_page(live_server, path="/?room=browser-spanish", audio=spoken(clip))
+    await visit.settings()
     await visit.page.get_by_label("Spoken language").select_option("es")
     await visit.page.get_by_role("radio", name="In English").check()
     await visit.start()
+    await visit.tab("Captions")
     said = visit.page.locator(".entry[data-final] .said")
     await expect(said.first).to_be_visible(timeout=HEARD_TIMEOUT_MS)
     await expect(said.first).to_have_attribute("lang", "en")
@@ -166,6 +174,7 @@ async def test_captions_start_again_after_a_stop_in_the_same_session(
     await expect(visit.state).to_have_text("Live", timeout=15_000)
     await visit.stop()
     await expect(visit.state).to_have_text("Connected", timeout=20_000)
+    await visit.settings()
     await visit.page.get_by_label("Spoken language").select_option("en")
     await visit.start()
     shown = await heard_all(visit, clip)
@@ -193,6 +202,7 @@ async def test_a_shared_tab_is_captioned_and_the_browsers_own_stop_button_ends_i
         sound,
     )
     await visit.page.bring_to_front()
+    await visit.settings()
     await visit.page.get_by_role("radio", name="Share a tab").check()
     await visit.page.get_by_label("Spoken language").select_option("en")
     await visit.start()

@@ -62,6 +62,7 @@ async def test_without_a_camera_captions_go_on_with_the_microphone(
             ? Promise.reject(new DOMException('no camera', 'NotFoundError')) : open(wanted);
     """
     visit = await open_page(server_without_speech, before=no_camera)
+    await visit.settings()
     await visit.page.get_by_role("radio", name="Camera").check()
     await visit.start()
     await expect(visit.page.locator(".notice[data-key=camera]")).to_contain_text(
@@ -80,6 +81,7 @@ async def test_an_insecure_page_says_why_there_is_no_microphone_and_still_shows_
         origin=f"http://captions.test:{port}",
         arguments=("--host-resolver-rules=MAP captions.test 127.0.0.1",),
     )
+    visit.expect_error("Cross-Origin-Opener-Policy header has been ignored")
     await expect(visit.page.locator(".notice")).to_contain_text("needs a secure page")
     await expect(visit.page.get_by_role("button", name="Start captions")).to_be_disabled()
     await expect(visit.state).to_have_text("Connected")
@@ -103,12 +105,13 @@ async def test_the_page_asks_for_the_key_and_keeps_it_for_the_tab(
     server = start_server(**NO_SPEECH, api_key=KEY)
     visit = await open_page(server)
     visit.expect_error(NETWORK_ERRORS)
-    dialog = visit.page.get_by_role("dialog", name="This server needs an API key")
+    dialog = visit.page.get_by_role("dialog", name="Sign in")
     await expect(dialog).to_be_visible()
-    await dialog.get_by_label("API key", exact=True).fill("not-the-key-at-all-no")
-    await dialog.get_by_role("button", name="Connect").click()
-    await expect(dialog.get_by_role("alert")).to_have_text("That key was not accepted.")
-    await dialog.get_by_label("API key", exact=True).fill(KEY)
+    await dialog.get_by_role("radio", name="API key").check()
+    await dialog.get_by_role("textbox", name="API key").fill("not-the-key-at-all-no")
+    await dialog.get_by_role("button", name="Sign in").click()
+    await expect(dialog.get_by_role("alert")).to_have_text("That was not accepted.")
+    await dialog.get_by_role("textbox", name="API key").fill(KEY)
     await visit.page.keyboard.press("Enter")
     await expect(dialog).to_be_hidden()
     await expect(visit.state).to_have_text("Connected")
@@ -123,23 +126,26 @@ async def test_the_key_dialog_can_be_put_away_and_called_back(
     server = start_server(**NO_SPEECH, api_key=KEY)
     visit = await open_page(server)
     visit.expect_error(NETWORK_ERRORS)
-    dialog = visit.page.get_by_role("dialog")
+    dialog = visit.page.get_by_role("dialog", name="Sign in")
     await expect(dialog).to_be_visible()
     await visit.page.keyboard.press("Escape")
     await expect(dialog).to_be_hidden()
     await expect(visit.state).to_have_text("Not connected")
-    await visit.page.get_by_role("button", name="Enter key").click()
+    await visit.page.locator(".notice").get_by_role("button", name="Sign in").click()
     await expect(dialog).to_be_visible()
 
 
-async def test_without_a_room_in_the_address_a_new_one_is_put_there(
+async def test_without_a_room_in_the_address_the_rooms_are_shown(
     open_page: OpenPage, server_without_speech: LiveServer
 ) -> None:
     visit = await open_page(server_without_speech, path="/")
-    found = re.search(r"\?room=([a-z0-9]{4}(?:-[a-z0-9]{4}){2})$", visit.page.url)
-    assert found, visit.page.url
-    await expect(visit.page.locator("#room-name")).to_have_text(found.group(1))
+    await expect(visit.page.get_by_role("heading", name="Rooms", exact=True)).to_be_visible()
+    await expect(visit.page.get_by_label("Your name, as others see it")).to_have_value("guest")
+    await visit.page.locator("#create-name").fill("Film night")
+    await visit.page.get_by_role("button", name="Create and join").click()
     await expect(visit.state).to_have_text("Connected")
+    assert re.search(r"\?room=room_[a-z0-9]+$", visit.page.url), visit.page.url
+    await expect(visit.page.locator("#room-name")).to_have_text("Film night")
 
 
 async def test_a_room_name_that_no_room_can_have_is_made_one(
@@ -156,7 +162,9 @@ async def test_what_people_write_is_shown_as_text(
     ann = await open_page(server_without_speech)
     ben = await open_page(server_without_speech)
     await expect(ben.state).to_have_text("Connected")
-    await ann.page.get_by_label("Your name").fill("<i>Ann</i>")
+    await ben.tab("People")
+    await ann.settings()
+    await ann.page.get_by_label("Your name", exact=True).fill("<i>Ann</i>")
     await ann.page.keyboard.press("Tab")
     await expect(ann.page.locator("#say")).to_contain_text("You are <i>Ann</i> now")
     await ann.page.get_by_role("tab", name="Chat").click()
@@ -166,19 +174,20 @@ async def test_what_people_write_is_shown_as_text(
         "<img src=x onerror=alert(1)>"
     )
     await expect(ben.page.locator("#unread")).to_contain_text("1")
-    await ben.page.get_by_role("tab", name="Chat").click()
+    await ben.tab("Chat")
     message = ben.page.locator(".chat")
     await expect(message.locator(".chat-name")).to_have_text("<i>Ann</i>")
     await expect(message.locator(".chat-text")).to_have_text("<img src=x onerror=alert(1)>")
     assert await ben.page.locator("#chats img, #chats i").count() == 0
 
 
-async def test_the_link_to_the_room_can_be_copied(
+async def test_the_rooms_address_can_be_copied(
     open_page: OpenPage, server_without_speech: LiveServer
 ) -> None:
     page = (await open_page(server_without_speech)).page
     await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    await page.get_by_role("button", name="Copy link").click()
+    await page.get_by_role("button", name="Invite", exact=True).click()
+    await page.get_by_role("button", name="Copy address").click()
     await expect(page.locator("#say")).to_contain_text("Link copied")
     assert await page.evaluate("navigator.clipboard.readText()") == page.url
 

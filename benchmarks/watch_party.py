@@ -1,0 +1,197 @@
+"""How far apart two browsers are that watch together, each on its own server.
+
+``python -m benchmarks.watch_party [--seconds 60]`` starts two servers that share one Redis (their
+own valkey-server) and a small film server, lets two Chromium processes join one room, one on each
+server, and reads `video.currentTime` of both against the machine's clock for a minute. It needs
+Playwright and Chromium. Prints the distribution of the distance between the two, and of each one's
+own drift as it shows it; the target is a p95 of 80 ms between the two.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from playwright.async_api import Browser, Page, Playwright, async_playwright
+
+from benchmarks.films import Cinema, cinema, make_film
+from benchmarks.servers import our_server
+
+TARGET_P95_MS = 80.0
+SECONDS = 60.0
+SETTLE_S = 12.0
+"""From the start of the film until its players must have come in sync (docs/playback.md)."""
+SAMPLE_MS = 100
+PAIRED_S = 0.15
+"""Two samples are compared if they were taken within this time."""
+START_TIMEOUT_MS = 30_000
+CHROMIUM_ARGUMENTS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--no-first-run",
+    "--autoplay-policy=no-user-gesture-required",
+)
+
+_SAMPLER = """([seconds, everyMs]) => new Promise((resolve) => {
+    const video = document.getElementById("player");
+    const drift = document.getElementById("drift");
+    const now = () => (performance.timeOrigin + performance.now()) / 1000;
+    const until = now() + seconds;
+    const samples = [];
+    const timer = setInterval(() => {
+        const shown = drift.dataset.ms === "" ? null : Number(drift.dataset.ms);
+        samples.push([now(), video.currentTime, video.paused ? 1 : 0, shown]);
+        if (now() < until) return;
+        clearInterval(timer);
+        resolve(samples);
+    }, everyMs);
+})"""
+"""Both pages read the same machine's clock: Unix seconds, position, paused, shown drift in ms."""
+
+
+Samples = Sequence[Sequence[float | None]]
+
+
+@dataclass(frozen=True)
+class Apart:
+    """How far two pages were from each other."""
+
+    distances_ms: np.ndarray
+    """|difference of position|, one for each pair of samples."""
+    shown_ms: np.ndarray
+    """|drift| as the pages showed it."""
+    paused: int
+    """Samples in which a player stood still."""
+
+    def percentile(self, q: float) -> float:
+        return float(np.percentile(self.distances_ms, q))
+
+
+def compare(
+    one: Sequence[Sequence[float | None]], other: Sequence[Sequence[float | None]]
+) -> Apart:
+    """Compare two pages' samples. Raises ValueError where no two were taken together.
+
+    A position less the time at which it was read does not change while the film plays at rate 1,
+    so that samples need not be taken at the same moment.
+    """
+    a, b = (np.array([s[:3] for s in samples], float) for samples in (one, other))
+    nearest = np.abs(a[:, None, 0] - b[None, :, 0]).argmin(axis=1)
+    together = np.abs(a[:, 0] - b[nearest, 0]) <= PAIRED_S
+    if not together.any():
+        raise ValueError("no two samples were taken together")
+    offset_a = a[together, 1] - a[together, 0]
+    offset_b = b[nearest[together], 1] - b[nearest[together], 0]
+    shown = [abs(s[3]) for samples in (one, other) for s in samples if s[3] is not None]
+    paused = int(a[together, 2].sum() + b[nearest[together], 2].sum())
+    return Apart(np.abs(offset_a - offset_b) * 1000, np.array(shown or [np.nan]), paused)
+
+
+async def start_party(pages: Sequence[Page], film_url: str) -> None:
+    """Put a film into the room that all `pages` are in, and start it from the first one."""
+    first = pages[0]
+    await first.get_by_role("tab", name="Queue").click()
+    await first.get_by_label("Address of a video").fill(film_url)
+    await first.get_by_role("button", name="Add", exact=True).click()
+    for page in pages:
+        await page.wait_for_function(
+            "() => document.getElementById('player').readyState >= 3", timeout=START_TIMEOUT_MS
+        )
+    await first.get_by_role("button", name="Play for everyone").click()
+    for page in pages:
+        await page.wait_for_function(
+            "() => { const v = document.getElementById('player');"
+            " return !v.paused && v.currentTime > 0.2; }",
+            timeout=START_TIMEOUT_MS,
+        )
+
+
+async def sample(one: Page, other: Page, seconds: float) -> Apart:
+    """Watch two pages for a while."""
+    both = (page.evaluate(_SAMPLER, [seconds, SAMPLE_MS]) for page in (one, other))
+    return compare(*await asyncio.gather(*both))
+
+
+# ---- the benchmark -------------------------------------------------------------------------
+
+
+def chromium_path() -> str:
+    """Return the system's Chromium. Raises SystemExit where there is none."""
+    for name in (os.environ.get("MEDIASERVER_TEST_CHROMIUM"), "chromium", "google-chrome"):
+        if name and (found := shutil.which(name)):
+            return found
+    raise SystemExit("no Chromium on this machine (Debian: apt-get install chromium)")
+
+
+@contextlib.asynccontextmanager
+async def _visitor(playwright: Playwright, url: str, name: str) -> AsyncIterator[Page]:
+    browser: Browser = await playwright.chromium.launch(
+        executable_path=chromium_path(), args=list(CHROMIUM_ARGUMENTS)
+    )
+    try:
+        page = await (await browser.new_context()).new_page()
+        await page.goto(url)
+        await page.locator("#door-name").fill(name)
+        await page.get_by_role("button", name="Join", exact=True).click()
+        await page.wait_for_selector("#connection[data-state=open]", timeout=START_TIMEOUT_MS)
+        yield page
+    finally:
+        await browser.close()
+
+
+async def measure(urls: Sequence[str], films: Cinema, seconds: float) -> Apart:
+    """Let two browsers watch a film together, each on the server of its URL."""
+    async with async_playwright() as playwright, contextlib.AsyncExitStack() as stack:
+        pages = []
+        for url, name in zip(urls, ("Ann", "Ben"), strict=True):
+            visit = _visitor(playwright, f"{url}/?room=benchmark", name)
+            pages.append(await stack.enter_async_context(visit))
+        await start_party(pages, films.url())
+        await asyncio.sleep(SETTLE_S)
+        return await sample(pages[0], pages[1], seconds)
+
+
+def report(apart: Apart, seconds: float) -> str:
+    """The figures in Markdown."""
+    shown = [float(np.nanpercentile(apart.shown_ms, q)) for q in (50, 95)]
+    p50, p95, most = (apart.percentile(q) for q in (50, 95, 100))
+    return (
+        f"Two Chromium processes on two servers, {seconds:.0f} s, "
+        f"{len(apart.distances_ms)} pairs of samples:\n\n"
+        "| | p50, ms | p95, ms | max, ms |\n| --- | --- | --- | --- |\n"
+        f"| between the two pages | {p50:.0f} | {p95:.0f} (target {TARGET_P95_MS:.0f}) "
+        f"| {most:.0f} |\n"
+        f"| as the pages show it | {shown[0]:.0f} | {shown[1]:.0f} | |\n"
+    )
+
+
+async def _main(seconds: float) -> int:
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder, contextlib.ExitStack() as stack:
+        film_s = seconds + SETTLE_S + 60
+        film = await asyncio.to_thread(make_film, Path(folder) / "film.mp4", film_s)
+        shared = str(Path(folder) / "data")  # servers of one data directory share its valkey-server
+        servers = [stack.enter_context(our_server(MEDIASERVER_DATA_DIR=shared)) for _ in range(2)]
+        async with cinema(film, film_s) as films:
+            apart = await measure([server.url for server in servers], films, seconds)
+    print(report(apart, seconds))
+    return 0 if apart.percentile(95) <= TARGET_P95_MS else 1
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--seconds", type=float, default=SECONDS)
+    return asyncio.run(_main(parser.parse_args().seconds))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
