@@ -1,10 +1,10 @@
 """How far apart two browsers are that watch together, each on its own server.
 
-``python -m benchmarks.watch_party [--seconds 60]`` starts two servers that share one Redis (their
-own valkey-server) and a small film server, lets two Chromium processes join one room, one on each
-server, and reads `video.currentTime` of both against the machine's clock for a minute. It needs
-Playwright and Chromium. Prints the distribution of the distance between the two, and of each one's
-own drift as it shows it; the target is a p95 of 80 ms between the two.
+``python -m benchmarks.watch_party [--seconds 60]`` starts two servers that share one Redis (the
+valkey-server of their data directory) and a small film server, lets two Chromium processes join one
+room, one on each server, and reads `video.currentTime` of both against the machine's clock for a
+minute. It needs Playwright and Chromium. Prints the distribution of the distance between the two,
+and of each one's own drift as it shows it; the target is a p95 of 80 ms between the two.
 """
 
 import argparse
@@ -23,6 +23,8 @@ from playwright.async_api import Browser, Page, Playwright, async_playwright
 
 from benchmarks.films import Cinema, cinema, make_film
 from benchmarks.servers import our_server
+from mediaserver.inference.registry import ModelRegistry
+from mediaserver.settings import load_settings
 
 TARGET_P95_MS = 80.0
 SECONDS = 60.0
@@ -176,11 +178,16 @@ def report(apart: Apart, seconds: float) -> str:
 
 
 async def _main(seconds: float) -> int:
+    settings = load_settings()
+    model = ModelRegistry(settings.data_dir).locate(settings.speech_model)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, contextlib.ExitStack() as stack:
         film_s = seconds + SETTLE_S + 60
         film = await asyncio.to_thread(make_film, Path(folder) / "film.mp4", film_s)
-        shared = str(Path(folder) / "data")  # servers of one data directory share its valkey-server
-        servers = [stack.enter_context(our_server(MEDIASERVER_DATA_DIR=shared)) for _ in range(2)]
+        shared = {
+            "MEDIASERVER_DATA_DIR": str(Path(folder) / "data"),
+            "MEDIASERVER_SPEECH_MODEL": str(model.resolve()),
+        }
+        servers = [stack.enter_context(our_server(**shared)) for _ in range(2)]
         async with cinema(film, film_s) as films:
             apart = await measure([server.url for server in servers], films, seconds)
     print(report(apart, seconds))

@@ -120,7 +120,7 @@ export class QueueView {
   }
 }
 
-const KINDS = { mp4: "video", hls: "stream", vod: "video of this server", live: "live" };
+const KINDS = { mp4: "", hls: "stream", vod: "video of this server", live: "live" };
 
 /** A file's name as a title: "big-film.mp4" is "big film". */
 function titleOf(url) {
