@@ -22,6 +22,7 @@ that who exceeds them is told."""
 async def _ws(request: web.Request) -> web.StreamResponse:
     socket = web.WebSocketResponse(
         heartbeat=HEARTBEAT_S,
+        autoping=False,  # the member's pings are counted and answered by its connection
         max_msg_size=RECEIVE_LIMIT_BYTES,
         timeout=2.0,
         protocols=("token",),

@@ -1,6 +1,7 @@
 """One member's WebSocket: reads its messages, writes its outbox, and ends in good order."""
 
 import asyncio
+import contextlib
 from collections.abc import Hashable
 from dataclasses import replace
 
@@ -37,6 +38,8 @@ STOP_CLOSE_S = 0.5
 METRICS_INTERVAL_S = 1.0
 CLOSE_TIMEOUT_S = 30.0
 PING_INTERVAL_S = 2.0
+TAKEN_AT_ONCE = 32
+"""So many messages of one member are handled before others have their turn."""
 _OVER = (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR)
 _REASONS = {CLOSE_EXPIRED: "expired", int(WSCloseCode.TRY_AGAIN_LATER): "lost"}
 """Of members that were sent away with these codes; the others `left`."""
@@ -196,10 +199,14 @@ class MemberConnection:
 
     async def _read(self) -> str:
         """Take messages until the member leaves, is lost, or is sent away; return why it ended."""
+        taken = 0
         while self._closing is None:
             self._receiving = True
             received = await self._socket.receive()
             self._receiving = False
+            taken += 1
+            if taken % TAKEN_AT_ONCE == 0:
+                await asyncio.sleep(0)  # what is here already is received without a pause
             if received.type in _OVER:
                 return "left" if self._left() else "lost"
             if not await self._take(received):
@@ -234,17 +241,30 @@ class MemberConnection:
         try:
             if message.type is WSMsgType.BINARY:
                 about = "audio"
-                await self._media.audio(message.data)
+                await self._audio(message.data)
             elif message.type is WSMsgType.TEXT:
                 parsed = self._parsed(message.data)
                 about = name_of(parsed)
                 self._gate.check(parsed)
                 return await self._handle(parsed)
+            elif message.type in (WSMsgType.PING, WSMsgType.PONG):
+                self._gate.check_free()
+                if message.type is WSMsgType.PING:
+                    with contextlib.suppress(ConnectionError):  # the next receive says so
+                        await self._socket.pong(message.data)
         except TooLarge as error:
             self._end(error.ws_close_code, error.detail)
         except MediaServerError as error:
             self._refuse(error, about)
         return True
+
+    async def _audio(self, data: bytes) -> None:
+        """Raises what `MemberMedia.audio` raises, and TooManyRequests for too much of no use."""
+        try:
+            await self._media.audio(data)
+        except BadInput:
+            self._gate.check(None)
+            raise
 
     def _parsed(self, text: str) -> m.ClientMessage:
         """Raises BadInput, TooLarge, and TooManyRequests for too many that cannot be read."""
@@ -337,8 +357,14 @@ class MemberConnection:
             message = detail.encode()[:123].decode(errors="ignore").encode()
             closing = scope.spawn("close", self._socket.close(code=code, message=message))
             patience_s = STOP_CLOSE_S if code == WSCloseCode.GOING_AWAY else CLOSE_S
+            until_s = self._clock.monotonic_s() + patience_s
             await asyncio.wait([closing], timeout=patience_s)
-        if transport is not None and transport.get_write_buffer_size():
+        if transport is None:
+            return
+        # what did not fit is on its way: who reads again now still learns why
+        while transport.get_write_buffer_size() and self._clock.monotonic_s() < until_s:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        if transport.get_write_buffer_size():
             transport.abort()
 
     async def _stop_with_session(self) -> None:

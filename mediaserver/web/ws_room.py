@@ -28,6 +28,8 @@ from mediaserver.web.door import subject_of
 
 MESSAGES_HZ = 30.0
 MESSAGES_AT_ONCE = 60.0
+FREE_HZ = 100.0
+FREE_AT_ONCE = 400.0
 REFUSED_AT_MOST = 200
 REFUSED_WITHIN_S = 10.0
 MAX_PENDING = 100
@@ -37,7 +39,7 @@ LOOK_S = 2.0
 
 RoomMessage = MemberCommand | c.Typing | c.React | c.ClockPing | c.PlaybackReport | c.Authenticate
 _FREE = (m.Ping, m.Candidate, c.ClockPing)
-"""Not counted against the member's messages."""
+"""Not counted against the member's messages, but against a wider bound of their own."""
 
 
 class FloodGate:
@@ -46,21 +48,30 @@ class FloodGate:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._bucket = TokenBucket(MESSAGES_HZ, MESSAGES_AT_ONCE)
+        self._free = TokenBucket(FREE_HZ, FREE_AT_ONCE)
         self._patience = TokenBucket(REFUSED_AT_MOST / REFUSED_WITHIN_S, REFUSED_AT_MOST)
 
     def check(self, message: m.ClientMessage | None) -> None:
         """Count a message, or (None) one that could not be read. Raises TooManyRequests."""
         if isinstance(message, _FREE):
-            return
-        if not self._bucket.take(self._clock.monotonic_s()):
-            raise TooManyRequests(
-                f"more than {MESSAGES_HZ:g} messages a second; send less",
-                retry_after_s=round(self._bucket.wait_s(), 3),
-            )
+            self.check_free()
+        elif not self._bucket.take(self._clock.monotonic_s()):
+            raise _too_many(MESSAGES_HZ, self._bucket.wait_s())
+
+    def check_free(self) -> None:
+        """Count what costs little, as a WebSocket's own ping. Raises TooManyRequests."""
+        if not self._free.take(self._clock.monotonic_s()):
+            raise _too_many(FREE_HZ, self._free.wait_s())
 
     def patient(self) -> bool:
         """Count a message that was refused; False where there were too many of them."""
         return self._patience.take(self._clock.monotonic_s())
+
+
+def _too_many(bound_hz: float, wait_s: float) -> TooManyRequests:
+    return TooManyRequests(
+        f"more than {bound_hz:g} messages a second; send less", retry_after_s=round(wait_s, 3)
+    )
 
 
 class RoomDesk:
