@@ -1,7 +1,7 @@
 /** Start, stop and mute: from the chosen source to a published stream, and back. */
 
 import { ProblemError } from "../../clients/js/index.js";
-import { capture, CaptureError } from "./capture.js";
+import { capture, captureBarrier, CaptureError } from "./capture.js";
 import { $, say } from "./dom.js";
 import { Level } from "./level.js";
 
@@ -19,6 +19,7 @@ export class Broadcast {
   #heardAt = 0;
   #everHeard = false;
   #wakeLock = null;
+  #barrier = "";
 
   constructor({ session, setup, stage, notices, figures }) {
     Object.assign(this, { session, setup, stage, notices, figures });
@@ -36,8 +37,19 @@ export class Broadcast {
     });
   }
 
+  /** Whether one may speak here; who may not is told why. @param {string} barrier "" allows it */
+  allow(barrier) {
+    if (barrier === this.#barrier) return;
+    this.#barrier = barrier;
+    if (barrier && this.#stream) {
+      this.notices.show("capture", { kind: "warning", title: "You are not heard any more", text: barrier });
+      this.stop();
+    }
+    this.#render();
+  }
+
   async start() {
-    if (this.#busy) return;
+    if (this.#busy || this.#barrier) return;
     this.#setBusy(true, "Starting…");
     this.notices.clear(...NOTICES);
     try {
@@ -177,6 +189,8 @@ export class Broadcast {
     $("start-text").textContent = text || (on ? "Stop captions" : "Start captions");
     $("start-icon").setAttribute("href", on ? "#i-stop" : "#i-mic");
     $("dock-hint").hidden = on;
+    $("dock-hint").textContent = this.#barrier || "Your speech becomes captions for the room.";
+    start.disabled = captureBarrier() !== null || (this.#barrier !== "" && !on);
     $("mute").disabled = !on;
     $("mute").setAttribute("aria-pressed", String(on && this.#muted));
     $("mute-text").textContent = on && this.#muted ? "Unmute" : "Mute";

@@ -61,7 +61,8 @@ export function enterRoom({ room: roomName, name, invitation, token, place, acco
   new QueueView(room, notices);
   new PeopleView(room, notices, colourOf, (wanted) => rename(room, setup, notices, wanted));
   new ConnectionView(room, notices, (wrong) => signIn.ask(wrong), () => signIn.signedIn);
-  new Broadcast({ session, setup, stage, notices, figures });
+  const broadcast = new Broadcast({ session, setup, stage, notices, figures });
+  room.on("grants", () => broadcast.allow(speakingBarrier(room.state)));
   setUpReactions(room);
   setUpInvite(room, api);
   setUpRoomSettings(room);
@@ -109,6 +110,12 @@ export function enterRoom({ room: roomName, name, invitation, token, place, acco
   });
   window.addEventListener("pagehide", () => session.close());
   connect(session);
+}
+
+/** Why one may not speak here; "" where one may. */
+function speakingBarrier({ grants, role }) {
+  if (!grants || grants.can_publish) return "";
+  return role === "listener" ? "Listeners do not speak here." : "A host has muted your microphone.";
 }
 
 function connect(session) {
@@ -245,5 +252,4 @@ function showBarrier(notices) {
   const barrier = captureBarrier();
   if (!barrier) return;
   notices.show("capture", { kind: "warning", title: barrier.title, text: barrier.message });
-  $("start").disabled = true;
 }
