@@ -455,9 +455,9 @@ export interface Problem {
   readonly code: string;
   /** Whether the same request may succeed later. */
   readonly retryable: boolean;
-  readonly retry_after_s: number | null;
+  readonly retry_after_s?: number | null;
   /** The request or session id, to find it in the logs. */
-  readonly instance: string | null;
+  readonly instance?: string | null;
 }
 
 /** Put an item into the queue. Needs `can_control`. */

@@ -7,7 +7,6 @@ import json
 import math
 import os
 import struct
-import wave
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from mediaserver.inference.worker.whisper.hypothesis import (
 from mediaserver.inference.worker.whisper.onnx_backend import exact_weight_bits
 from mediaserver.inference.worker.whisper.weights import FloatArray, Vocabulary, read_weights
 from mediaserver.kernel.errors import ConfigurationError
+from tests.speech import clip
 
 END = 100
 VOCABULARY = Vocabulary(
@@ -213,17 +213,7 @@ def decoder(model_dir: Path) -> WhisperDecoder:
 @pytest.fixture(scope="module")
 def spoken() -> FloatArray:
     """A few seconds of real speech, float32 at 16 kHz."""
-    shared = Path(__file__).parents[4] / "shared/speech/lj001-0001.flac"
-    debian = sorted(Path("/usr/share/pocketsphinx/test/data").rglob("*.wav"))
-    if shared.exists():
-        soundfile = pytest.importorskip("soundfile")
-        speech: FloatArray = soundfile.read(shared, dtype="float32")[0][: 16_000 * 6]
-        return speech
-    if not debian:
-        pytest.skip("no recorded speech on this machine")
-    with wave.open(str(debian[0])) as file:
-        samples = np.frombuffer(file.readframes(16_000 * 6), np.int16)
-    return samples.astype(np.float32) / np.float32(32768)
+    return clip("lj001-0001").samples[: 16_000 * 6]
 
 
 def log_mel(samples: FloatArray, pad_s: float = 0.7) -> FloatArray:
