@@ -191,7 +191,7 @@ async def open_page(start_server: Callable[..., LiveServer]) -> AsyncIterator[Op
 def _named(url: str, name: str | None) -> StorageState:
     if name is None:
         return {"cookies": [], "origins": []}
-    kept = [{"name": "captions.name", "value": name}]
+    kept: Any = [{"name": "captions.name", "value": name}]
     return {"cookies": [], "origins": [{"origin": url, "localStorage": kept}]}
 
 

@@ -153,6 +153,10 @@ class RoomMember:
                 await self._changed.wait()
         return found
 
+    async def until(self, look: Callable[["RoomMember"], Any], timeout_s: float = 5.0) -> Any:
+        """Wait until `look` finds something in this member."""
+        return await self.wait(lambda: look(self), timeout_s)
+
     async def wait_for(
         self, type_: str, match: Callable[[Json], bool] = lambda _: True, timeout_s: float = 5.0
     ) -> Json:

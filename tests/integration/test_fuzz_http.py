@@ -65,7 +65,7 @@ def guarded(
 
 def check(case: Any, headers: dict[str, str]) -> schemathesis.Response:
     """Send it; the answer is what the document says, and no failure of the server's."""
-    response = case.call(headers=headers, timeout=10)
+    response: schemathesis.Response = case.call(headers=headers, timeout=10)
     assert response.status_code != 500, response.text
     kind = response.headers.get("content-type", [""])[0]
     if kind == PLAIN and response.status_code == 400:
@@ -84,7 +84,8 @@ def check(case: Any, headers: dict[str, str]) -> schemathesis.Response:
 def operations(server: LiveServer) -> list[Any]:
     """Every route of the document."""
     document = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
-    return [found.ok() for found in document.get_all_operations()]
+    found: list[Any] = list(document.get_all_operations())
+    return [one.ok() for one in found]
 
 
 def fuzz(operation: Any, mode: GenerationMode, headers: dict[str, str]) -> list[int]:

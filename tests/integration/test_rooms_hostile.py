@@ -44,7 +44,9 @@ def servers(
 @asynccontextmanager
 async def talk(ann: RoomMember, bob: RoomMember) -> AsyncIterator[list[float]]:
     """Let two members on two servers talk meanwhile; all of it arrives, in order, and soon."""
-    over, delays, said = asyncio.Event(), [], []
+    over = asyncio.Event()
+    delays: list[float] = []
+    said: list[str] = []
 
     async def run() -> None:
         while not over.is_set():
@@ -158,7 +160,7 @@ def flood_raw(servers: Servers, room: str, opcode: int, payload: bytes, seconds:
     """Send frames as fast as the server takes them, and read all answers; return how many."""
     mallory = RawMember(servers[0], room)
     frame = struct.pack("!BBI", 0x80 | opcode, 0x80 | len(payload), 0) + payload
-    blob, until, sent = frame * 200, time.monotonic() + seconds, 0
+    blob, until, sent = frame * 200, time.monotonic() + seconds, 0.0
     mallory.socket.setblocking(False)
     with contextlib.suppress(OSError):
         while time.monotonic() < until:

@@ -124,10 +124,10 @@ async def test_who_was_sent_away_comes_back_to_its_place(servers: Servers) -> No
         assert isinstance(socket, aiohttp.ClientWebSocketResponse)
         transport = socket._response.connection.transport  # type: ignore[union-attr]
         assert transport is not None
-        transport.pause_reading()  # type: ignore[attr-defined]
+        transport.pause_reading()
         await ann.wait_for("member.left", lambda m: m["member_id"] == bob.id, 15.0)
         await ann.do("chat.send", text="while you slept")
-        transport.resume_reading()  # type: ignore[attr-defined]
+        transport.resume_reading()
         await bob.wait(lambda: len(bob.welcomes) == 2)
         await bob.wait_for("chat")
         assert bob.id == bob.welcomes[0]["member_id"]
