@@ -35,6 +35,7 @@ export class Broadcast {
     document.addEventListener("visibilitychange", () => {
       if (document.visibilityState === "visible" && this.#stream) this.#stayAwake();
     });
+    this.#render();
   }
 
   /** Whether one may speak here; who may not is told why. @param {string} barrier "" allows it */

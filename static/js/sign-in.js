@@ -50,13 +50,17 @@ export class SignIn {
   /** Comes back by the cookie, if somebody had signed in here. */
   async resume() {
     if (recall(REMEMBERED) !== "yes") return;
-    const back = await this.#account.resume().catch(() => false);
-    if (!back) store(REMEMBERED, "no");
-    else await this.#learnName();
+    const back = await this.#account.resume().catch(() => null); // the server is away: later
+    if (back === false) store(REMEMBERED, "no");
+    else if (back) await this.#learnName();
   }
 
   /** @param {boolean} [wrong] whether what was given is refused */
-  ask(wrong = false) {
+  async ask(wrong = false) {
+    if (!wrong && !this.signedIn) {
+      await this.resume(); // the server may have been away when the page was opened
+      if (this.signedIn) return this.#finish();
+    }
     if (wrong && this.#api.apiKey) {
       storeKey(null);
       this.#api.apiKey = null;

@@ -57,6 +57,18 @@ async def add_film(page: Page, url: str, title: str) -> None:
     await expect(page.locator(".queue-title", has_text=title)).to_be_visible()
 
 
+async def invitation(visit: Visit, role: str = "member") -> str:
+    """Make an invitation link; return it from the path on."""
+    page = visit.page
+    await page.get_by_role("button", name="Invite", exact=True).click()
+    await page.get_by_label("They come as").select_option(role)
+    await page.get_by_role("button", name="Make a link").click()
+    link = page.get_by_label("Whoever has this link")
+    await expect(link).to_have_value(re.compile("#room=.*invitation="))
+    await page.get_by_role("button", name="Done").click()
+    return (await link.input_value()).removeprefix(visit.server.url)
+
+
 async def position_s(visit: Visit) -> float:
     at: float = await visit.page.evaluate("document.getElementById('player').currentTime")
     return at
@@ -112,12 +124,7 @@ async def test_a_room_is_made_listed_and_joined_by_an_invitation(
     await row.get_by_role("button", name="Join").click()
     await expect(other.state).to_have_text("Connected")
 
-    await ann.page.get_by_role("button", name="Invite", exact=True).click()
-    await ann.page.get_by_label("They come as").select_option("listener")
-    await ann.page.get_by_role("button", name="Make a link").click()
-    link = ann.page.get_by_label("Whoever has this link")
-    await expect(link).to_have_value(re.compile("#room=.*invitation="))
-    path = (await link.input_value()).removeprefix(server_without_speech.url)
+    path = await invitation(ann, "listener")
     guest = await open_page(server_without_speech, path=path, name=None)
     await expect(guest.page.get_by_role("heading", name="You are invited")).to_be_visible()
     await guest.page.get_by_label("Your name, as others see it").fill("Cleo")
@@ -455,10 +462,27 @@ async def test_a_guarded_server_is_entered_by_account_and_the_one_time_password_
     await expect(change).to_be_hidden()
     await expect(page.locator("#rooms-empty")).to_be_visible()
     await page.get_by_label("Title", exact=True).locator("visible=true").fill("Guarded")
+    await page.get_by_role("radio", name="Invited only").check()
     await page.get_by_role("button", name="Create and join").click()
     await expect(visit.state).to_have_text("Connected")
     await page.reload()
     await expect(visit.state).to_have_text("Connected")
+
+    guest = await open_page(server, path=await invitation(visit), name="Gast")
+    guest.expect_error("Failed to load resource")
+    await guest.page.get_by_role("button", name="Join", exact=True).click()
+    await expect(guest.state).to_have_text("Connected")
+    await guest.page.reload()
+    await expect(guest.state).to_have_text("Connected")
+    await visit.tab("People")
+    await expect(page.locator(".person", has_text="Gast")).to_contain_text("Member · guest")
+    await act(page, "Gast", "Ban")
+    await page.get_by_role("button", name="Ban", exact=True).click()
+    notice = guest.page.locator(".notice[data-key=connection]")
+    await expect(notice).to_be_visible()
+    await guest.page.get_by_role("button", name="Connect again").click()
+    await expect(notice).to_contain_text("You are banned")
+
     await page.locator("#account").click()
     await page.get_by_role("menuitem", name="Sign out", exact=True).click()
     await expect(page.locator("#rooms-locked")).to_be_visible()
