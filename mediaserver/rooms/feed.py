@@ -87,6 +87,7 @@ class Feed:
     async def _read(self) -> None:
         client = self._store.blocking_client()
         try:
+            await client.initialize()  # Pub/Sub of a cluster has to know its nodes
             self._pubsub = client.pubsub()
             asked = set(self._channels)
             await self._pubsub.subscribe(self._own, *asked)

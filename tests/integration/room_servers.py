@@ -6,12 +6,18 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tests.live import LiveServer, run_server
-from tests.valkey import ValkeyProcess
 
 NO_WORKER = "unix:/nonexistent/worker.sock"
+
+
+class Reachable(Protocol):
+    """A Redis of any kind."""
+
+    @property
+    def url(self) -> str: ...
 
 
 class Servers(tuple[LiveServer, ...]):
@@ -43,9 +49,7 @@ class Servers(tuple[LiveServer, ...]):
 
 
 @contextmanager
-def run_servers(
-    folder: Path, valkey: ValkeyProcess, count: int, **settings: str
-) -> Iterator[Servers]:
+def run_servers(folder: Path, valkey: Reachable, count: int, **settings: str) -> Iterator[Servers]:
     """Run servers without speech workers, unless `inference_urls` names some."""
     settings.setdefault("inference_urls", NO_WORKER)
     settings.setdefault("database_url", f"sqlite+aiosqlite:///{folder}/shared.db")

@@ -12,7 +12,8 @@ import pytest
 
 from tests.integration.room_client import Json, RoomMember, party
 from tests.integration.room_servers import run_servers
-from tests.unit.inference.scripted import Script, random_script
+from tests.integration.room_speech import finals, speaking
+from tests.unit.inference.scripted import random_script
 from tests.unit.sessions.scripted_worker import Stage
 from tests.valkey import ValkeyProcess, run_valkey
 
@@ -63,14 +64,14 @@ async def test_a_killed_instances_members_come_back_on_the_other_and_lose_nothin
             killed_at = time.monotonic()
             os.kill(servers[0].process.pid, signal.SIGKILL)
             await asyncio.gather(
-                *(m.wait(lambda m=m: len(m.welcomes) == 2, timeout_s=5.0) for m in here)
+                *(m.until(lambda m: len(m.welcomes) == 2, timeout_s=5.0) for m in here)
             )
             assert max(m.back_at[-1] for m in here) - killed_at < 5.0
             await asyncio.sleep(1.0)
             stop.set()
             said = sorted(text for texts in await asyncio.gather(*talking) for text in texts)
             for member in members:
-                await member.wait(lambda m=member: len(m.texts) >= len(said), timeout_s=5.0)
+                await member.until(lambda m: len(m.texts) >= len(said), timeout_s=5.0)
                 assert sorted(member.texts) == said, "neither lost nor doubled"
             orders = {tuple(member.texts) for member in members}
             assert len(orders) == 1, "one order for all"
@@ -111,33 +112,6 @@ async def test_a_graceful_stop_takes_its_members_out_at_once(
 
 
 # ---- Redis
-
-
-def speaking(member: RoomMember, stage: Stage, script: Script) -> asyncio.Task[None]:
-    """Say what the script says, at the speed of speech."""
-
-    async def speak() -> None:
-        await member.send("audio.start", options={"language": "en"})
-        track = (await member.wait_for("audio.started"))["track_id"]
-        stage.recogniser.add(track, script)
-        pcm = (script.audio() * 32767).astype("<i2").tobytes()
-        assert member._socket is not None
-        for at in range(0, len(pcm), 3200):
-            await member._socket.send_bytes(pcm[at : at + 3200])
-            await asyncio.sleep(0.1)
-        await member.send("finalize")
-        await member.wait_for("finalized", timeout_s=10.0)
-
-    return asyncio.create_task(speak())
-
-
-def finals(member: RoomMember) -> list[str]:
-    """Complete captions, each once, by the time they came first."""
-    texts: dict[str, str] = {}
-    for caption in member.told("caption"):
-        if caption["final"]:
-            assert texts.setdefault(caption["caption_id"], caption["text"]) == caption["text"]
-    return [text for text in texts.values() if text]
 
 
 async def refused_join(member: RoomMember, url: str) -> Json:
@@ -192,8 +166,8 @@ async def test_while_redis_is_away_captions_go_on_and_afterwards_the_room_heals(
             expected = finals(ann)
             assert " ".join(expected) == " ".join(script.texts)
             for member in members:
-                await member.wait(lambda m=member: finals(m) == expected, timeout_s=5.0)
-                await member.wait(lambda m=member: len(m.texts) >= len(said))
+                await member.until(lambda m: finals(m) == expected, timeout_s=5.0)
+                await member.until(lambda m: len(m.texts) >= len(said))
                 assert member.texts == said
                 assert len(member.welcomes) == 1, "nobody was sent away"
                 assert member.told("member.left") == []
@@ -213,7 +187,7 @@ async def test_a_redis_that_lost_everything_gets_the_room_from_those_who_are_in_
             own_valkey.forget()
             own_valkey.start()
             for member in members:
-                await member.wait(lambda m=member: len(m.told("room.snapshot")) >= 2, 10.0)
+                await member.until(lambda m: len(m.told("room.snapshot")) >= 2, 10.0)
             assert ann.log_id != ann.welcomes[0]["log_id"]
             await member_list(bob, {ann.id, bob.id}, servers[1].url)
             await ann.do("chat.send", text="still here")
