@@ -42,6 +42,8 @@ class Principal(BaseModel):
     """Redis time, microseconds."""
     token_id: str | None = None
     """Of a room token."""
+    key_id: str | None = None
+    """The API key that minted the room token; it ends with it."""
     expires_at: float | None = None
     """Unix seconds."""
     room: str | None = None

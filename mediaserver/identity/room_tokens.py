@@ -24,7 +24,10 @@ class RoomTokens:
         self._clock = clock
 
     def for_subject(self, room: str, asked: RoomTokenRequest, maker: Principal) -> RoomTokenAnswer:
-        """Mint for a user of the maker's own: its id becomes ``MAKER:SUBJECT``."""
+        """Mint for a user of the maker's own: its id becomes ``MAKER:SUBJECT``.
+
+        What an API key minted ends with the key.
+        """
         return self.mint(
             room,
             subject=f"{maker.id}:{asked.subject}",
@@ -32,6 +35,7 @@ class RoomTokens:
             role=asked.role,
             grants=asked.grants,
             lives_s=asked.expires_in_s,
+            extra={"key": maker.id} if maker.kind == "key" else None,
         )
 
     def for_guest(self, room: str, name: str, role: RoomRole, grants: Grants) -> RoomTokenAnswer:
@@ -106,6 +110,7 @@ class RoomTokens:
                 session_id=claims.get("sid"),
                 session_started_us=claims.get("sst"),
                 token_id=claims["jti"],
+                key_id=claims.get("key"),
                 expires_at=claims["exp"],
                 room=claims["room"],
                 room_role=claims["room_role"],

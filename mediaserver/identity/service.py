@@ -1,5 +1,6 @@
 """Identity, put together: recognises whoever comes with credentials, and owns all parts of it."""
 
+import contextlib
 import hmac
 from collections.abc import Awaitable, Callable
 
@@ -88,12 +89,15 @@ class Identity:
 
         Cheap: asks Redis at most once a second for each session, SQL every 2 s for each key.
         """
-        if principal.kind == "key":
-            try:
-                return await self.api_keys.is_revoked(principal.id)
-            except Unavailable:
-                return False
+        key_id = principal.id if principal.kind == "key" else principal.key_id
+        if key_id is not None and await self._key_is_revoked(key_id):
+            return True
         return await self.sessions.is_revoked(principal)
+
+    async def _key_is_revoked(self, key_id: str) -> bool:
+        with contextlib.suppress(Unavailable):
+            return await self.api_keys.is_revoked(key_id)
+        return False
 
     async def _unless_revoked(
         self, verify: Callable[[str], Awaitable[Principal]], token: str
