@@ -60,6 +60,7 @@ def build_app(settings: Settings) -> web.Application:
     app[keys.PEERS] = Peers(rtc_config(settings))
     hub = RoomHub(app[keys.REDIS], clock, settings.instance_id, figures.dropped)
     app[keys.ROOMS] = hub
+    figures.watch_rooms(lambda: len(hub), lambda: hub.members)
     app[keys.SESSIONS] = Sessions(
         client, hub, store, clock, figures, max_sessions=settings.max_streams
     )

@@ -1,5 +1,7 @@
 """`mediaserver doctor`: what this machine lacks, and what to do about it."""
 
+import asyncio
+import contextlib
 import json
 import os
 import platform
@@ -9,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -16,14 +19,19 @@ from pathlib import Path
 from typing import Literal, TextIO
 
 from mediaserver.inference.registry import ModelRegistry
-from mediaserver.kernel.errors import ConfigurationError
+from mediaserver.kernel.errors import ConfigurationError, Unavailable
 from mediaserver.settings import Settings
+from mediaserver.stores.database import Database
+from mediaserver.stores.embedded import EmbeddedValkey
+from mediaserver.stores.opening import redis_store, sql_database
+from mediaserver.stores.redis import RedisStore
 
 _FILES_A_STREAM = 8
 """Descriptors that one WebRTC peer takes: sockets for each address, and room to breathe."""
 _LOW_DISK_BYTES = 500_000_000
 _LOW_MEMORY_BYTES = 1_500_000_000
 _PROBE_TIMEOUT_S = 60.0
+_STORE_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,8 @@ def examine(settings: Settings, settings_problem: str | None = None) -> Iterator
         ("media", _media),
         ("speech", _speech),
         ("data", _data),
+        ("redis", _redis),
+        ("database", _database),
         ("model", _model),
         ("port", _port),
         ("limits", _limits),
@@ -173,6 +183,89 @@ def _data(settings: Settings) -> Iterator[Finding]:
     yield Finding(
         "warning" if low else "ok", "data", f"{folder}, {free_bytes / 1e9:.1f} GB are free"
     )
+
+
+def _redis(settings: Settings) -> Iterator[Finding]:
+    """Ask the Redis that is named; else start our own server for a moment."""
+    place = "the embedded valkey-server"
+    try:
+        if settings.redis_url is None:
+            asyncio.run(_try_embedded(settings))
+        else:
+            store = redis_store(settings, None)
+            place = store.place
+            asyncio.run(_ask(store))
+    except ConfigurationError as error:
+        yield Finding("fault", "redis", error.detail)
+    except (Unavailable, TimeoutError):  # before OSError, of which TimeoutError is one
+        yield Finding(
+            "fault",
+            "redis",
+            f"{place} does not answer; start it, or correct MEDIASERVER_REDIS_URL "
+            "(unset it to use a server of our own)",
+        )
+    except OSError as error:
+        yield Finding(
+            "fault",
+            "redis",
+            f"{place} cannot be started ({error}); set MEDIASERVER_DATA_DIR to a folder that can "
+            "be written to, or MEDIASERVER_REDIS_URL",
+        )
+    else:
+        yield Finding("ok", "redis", f"{place} answers")
+
+
+async def _try_embedded(settings: Settings) -> None:
+    """In the data directory where it is there, beside a server that may run; else elsewhere."""
+    with contextlib.ExitStack() as stack:
+        folder = settings.data_dir
+        if not folder.exists():  # `doctor` leaves nothing behind
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        async with EmbeddedValkey(folder) as valkey:
+            await _ask(RedisStore(valkey.url))
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    """Ask the database that is named; SQLite needs a folder that can be written to."""
+    try:
+        database = sql_database(settings)
+        if database.is_sqlite:
+            path = Path(str(database.url.database)).resolve()
+            parent = path.parent
+            while not parent.exists():
+                parent = parent.parent
+            if not os.access(path if path.exists() else parent, os.W_OK):
+                yield Finding(
+                    "fault",
+                    "database",
+                    f"{path} cannot be written to; correct its permissions, or set "
+                    "MEDIASERVER_DATABASE_URL or MEDIASERVER_DATA_DIR",
+                )
+                return
+            if not path.exists():
+                yield Finding("ok", "database", f"{path} will be made at the first start")
+                return
+        asyncio.run(_ask(database))
+    except ConfigurationError as error:
+        yield Finding("fault", "database", error.detail)
+    except (Unavailable, TimeoutError):
+        yield Finding(
+            "fault",
+            "database",
+            f"{database.place} does not answer; start it, or correct MEDIASERVER_DATABASE_URL "
+            "(unset it to use SQLite)",
+        )
+    else:
+        yield Finding("ok", "database", f"{database.place} answers")
+
+
+async def _ask(store: RedisStore | Database) -> None:
+    """Raises Unavailable and TimeoutError."""
+    try:
+        async with asyncio.timeout(_STORE_TIMEOUT_S):
+            await store.ping()
+    finally:
+        await store.aclose()
 
 
 def _model(settings: Settings) -> Iterator[Finding]:

@@ -67,6 +67,11 @@ class RoomHub:
     def __len__(self) -> int:
         return len(self._rooms)
 
+    @property
+    def members(self) -> int:
+        """How many members are connected to this instance."""
+        return sum(len(room.members) for room in self._rooms.values())
+
     def start(self) -> None:
         """Begin to follow the other instances."""
         self._scope.spawn("clock", self.clock.run())

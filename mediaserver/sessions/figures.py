@@ -1,5 +1,6 @@
 """What sessions and captions amount to, for Prometheus."""
 
+from collections.abc import Callable
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -37,6 +38,12 @@ class Figures:
         )
         self._restarts = Counter(
             "mediaserver_worker_restarts", "Local speech workers started anew", registry=registry
+        )
+        self._rooms = Gauge(
+            "mediaserver_rooms", "Rooms that somebody on this instance is in", registry=registry
+        )
+        self._members = Gauge(
+            "mediaserver_room_members", "Members connected to this instance", registry=registry
         )
         self._refused = Counter(
             "mediaserver_refused",
@@ -77,6 +84,11 @@ class Figures:
     def worker_restarted(self) -> None:
         """A local speech worker died and was started anew."""
         self._restarts.inc()
+
+    def watch_rooms(self, rooms: Callable[[], int], members: Callable[[], int]) -> None:
+        """Ask how many rooms and members there are here whenever figures are read."""
+        self._rooms.set_function(rooms)
+        self._members.set_function(members)
 
     def refused(self, code: str) -> None:
         """A request, session or track was refused for now; `code` is the problem's."""

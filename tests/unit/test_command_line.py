@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from mediaserver import __version__
-from mediaserver.doctor import Finding, examine, report
+from mediaserver.doctor import Finding, _database, _redis, examine, report
 from mediaserver.settings import Settings
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -93,8 +94,23 @@ def test_doctor_names_each_fault_and_what_to_do(run: Run) -> None:
     states = {tuple(line.split()[:2]): line for line in result.stdout.splitlines() if line}
     assert "models pull whisper-base" in states["fault", "model"]
     assert "MEDIASERVER_PORT" in states["fault", "port"]
-    for subject in ("settings", "python", "media", "speech", "cuda"):
+    for subject in ("settings", "python", "media", "speech", "cuda", "redis", "database"):
         assert ("ok", subject) in states
+
+
+def test_doctor_says_which_store_does_not_answer_without_its_password(tmp_path: Path) -> None:
+    settings = Settings(
+        data_dir=tmp_path,
+        redis_url=SecretStr("redis://:geheim@127.0.0.1:1"),
+        database_url=SecretStr("postgresql://me:geheim@127.0.0.1:1/x"),
+    )
+    found = {f.subject: f for f in (*_redis(settings), *_database(settings))}
+    assert {finding.state for finding in found.values()} == {"fault"}
+    assert "redis://127.0.0.1:1 does not answer" in found["redis"].text
+    assert "MEDIASERVER_REDIS_URL" in found["redis"].text
+    assert "does not answer" in found["database"].text
+    assert "MEDIASERVER_DATABASE_URL" in found["database"].text
+    assert "geheim" not in found["redis"].text + found["database"].text
 
 
 def test_doctor_survives_settings_that_cannot_be_read(run: Run) -> None:
