@@ -39,7 +39,6 @@ METRICS_INTERVAL_S = 1.0
 CLOSE_TIMEOUT_S = 30.0
 PING_INTERVAL_S = 2.0
 TAKEN_AT_ONCE = 32
-"""So many messages of one member are handled before others have their turn."""
 _OVER = (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR)
 _REASONS = {CLOSE_EXPIRED: "expired", int(WSCloseCode.TRY_AGAIN_LATER): "lost"}
 """Of members that were sent away with these codes; the others `left`."""
@@ -206,7 +205,7 @@ class MemberConnection:
             self._receiving = False
             taken += 1
             if taken % TAKEN_AT_ONCE == 0:
-                await asyncio.sleep(0)  # what is here already is received without a pause
+                await asyncio.sleep(0)  # others have their turn
             if received.type in _OVER:
                 return "left" if self._left() else "lost"
             if not await self._take(received):
@@ -276,8 +275,10 @@ class MemberConnection:
 
     def _refuse(self, error: MediaServerError, about: str | None) -> None:
         self._report(error, about)
-        if isinstance(error, TooManyRequests) and not self._gate.patient():
-            self._end(WSCloseCode.POLICY_VIOLATION, "too many messages, for too long")
+        if isinstance(error, TooManyRequests):
+            self._gate.hold_back(self._transport)
+            if not self._gate.patient():
+                self._end(WSCloseCode.POLICY_VIOLATION, "too many messages, for too long")
 
     async def _handle(self, message: m.ClientMessage) -> bool:
         match message:
@@ -346,7 +347,7 @@ class MemberConnection:
         Nobody may be receiving: aiohttp would then cut the connection without awaiting the other
         side's close, and where that still sends, its network loses the reason (1006).
         """
-        transport, reading = self._transport, self._reading
+        reading = self._reading
         if reading is not None and not reading.done():
             if not self._receiving:  # it ends after the message that it has in hand
                 await asyncio.wait([reading], timeout=CLOSE_S / 2)
@@ -359,13 +360,12 @@ class MemberConnection:
             patience_s = STOP_CLOSE_S if code == WSCloseCode.GOING_AWAY else CLOSE_S
             until_s = self._clock.monotonic_s() + patience_s
             await asyncio.wait([closing], timeout=patience_s)
-        if transport is None:
-            return
         # what did not fit is on its way: who reads again now still learns why
-        while transport.get_write_buffer_size() and self._clock.monotonic_s() < until_s:  # noqa: ASYNC110
+        unsent = self._transport.get_write_buffer_size if self._transport is not None else int
+        while unsent() and self._clock.monotonic_s() < until_s:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
-        if transport.get_write_buffer_size():
-            transport.abort()
+        if unsent() and self._transport is not None:
+            self._transport.abort()
 
     async def _stop_with_session(self) -> None:
         """The server ended the session: deliver what is pending, then say goodbye."""

@@ -30,6 +30,7 @@ MESSAGES_HZ = 30.0
 MESSAGES_AT_ONCE = 60.0
 FREE_HZ = 100.0
 FREE_AT_ONCE = 400.0
+HELD_BACK_S = 0.25
 REFUSED_AT_MOST = 200
 REFUSED_WITHIN_S = 10.0
 MAX_PENDING = 100
@@ -50,6 +51,8 @@ class FloodGate:
         self._bucket = TokenBucket(MESSAGES_HZ, MESSAGES_AT_ONCE)
         self._free = TokenBucket(FREE_HZ, FREE_AT_ONCE)
         self._patience = TokenBucket(REFUSED_AT_MOST / REFUSED_WITHIN_S, REFUSED_AT_MOST)
+        self._held: asyncio.TimerHandle | None = None
+        self._over = False
 
     def check(self, message: m.ClientMessage | None) -> None:
         """Count a message, or (None) one that could not be read. Raises TooManyRequests."""
@@ -65,7 +68,20 @@ class FloodGate:
 
     def patient(self) -> bool:
         """Count a message that was refused; False where there were too many of them."""
-        return self._patience.take(self._clock.monotonic_s())
+        self._over = self._over or not self._patience.take(self._clock.monotonic_s())
+        return not self._over
+
+    def hold_back(self, transport: asyncio.Transport | None) -> None:
+        """Read nothing of the member for a moment: thousands of tiny frames come in one piece."""
+        if self._held is None and transport is not None and not transport.is_closing():
+            transport.pause_reading()
+            loop = asyncio.get_running_loop()
+            self._held = loop.call_later(HELD_BACK_S, self._let_go, transport)
+
+    def _let_go(self, transport: asyncio.Transport) -> None:
+        self._held = None
+        if not self._over and not transport.is_closing():
+            transport.resume_reading()
 
 
 def _too_many(bound_hz: float, wait_s: float) -> TooManyRequests:
