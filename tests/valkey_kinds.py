@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -53,8 +55,11 @@ class Node:
         self.process.kill()
         self.process.wait()
 
+    def ask(self, command: str, *arguments: object) -> Any:
+        return self.client.execute_command(command, *arguments)  # type: ignore[no-untyped-call]
+
     def info(self, section: str, name: str) -> object:
-        told: dict[str, object] = self.client.info(section)  # type: ignore[assignment]
+        told: dict[str, object] = self.client.info(section)
         return told.get(name)
 
 
@@ -72,7 +77,7 @@ def run_node(folder: Path, port: int, *arguments: str, config: str | None = None
         process = subprocess.Popen([*command, *options, *arguments], stdout=log, stderr=log)
     client = Redis("127.0.0.1", port, socket_timeout=2.0, protocol=2)
     try:
-        wait_until(f"the server on port {port} does not answer", client.ping)  # type: ignore[arg-type]
+        wait_until(f"the server on port {port} does not answer", client.ping)
         yield Node(port, process, client)
     finally:
         client.close()
@@ -104,19 +109,17 @@ def run_cluster(folder: Path) -> Iterator[Cluster]:
             nodes.append(stack.enter_context(run_node(place, port, *options, *timeout)))
         bounds = [0, 5461, 10_923, _LAST_SLOT + 1]
         for number, node in enumerate(nodes):
-            node.client.execute_command(
-                "CLUSTER ADDSLOTSRANGE", bounds[number], bounds[number + 1] - 1
-            )
-            node.client.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
+            node.ask("CLUSTER ADDSLOTSRANGE", bounds[number], bounds[number + 1] - 1)
+            node.ask("CLUSTER SET-CONFIG-EPOCH", number + 1)
         for port, bus in zip(ports[1:3], ports[4:], strict=True):
-            nodes[0].client.execute_command("CLUSTER MEET", "127.0.0.1", port, bus)
+            nodes[0].ask("CLUSTER MEET", "127.0.0.1", port, bus)
         for node in nodes:
-            wait_until("the cluster does not come together", lambda node=node: _whole(node))
+            wait_until("the cluster does not come together", partial(_whole, node))
         yield Cluster(nodes)
 
 
 def _whole(node: Node) -> bool:
-    told = node.client.execute_command("CLUSTER INFO")
+    told: dict[str, str] = node.ask("CLUSTER INFO")
     return told["cluster_state"] == "ok" and told["cluster_known_nodes"] == "3"
 
 
@@ -164,5 +167,5 @@ def run_watched(folder: Path) -> Iterator[Watched]:
 
 
 def _knows(sentinel: Node) -> bool:
-    told = sentinel.client.sentinel_master(SERVICE)
+    told: Any = sentinel.client.sentinel_master(SERVICE)
     return int(told["num-slaves"]) == 1 and not told["is_sdown"]

@@ -16,7 +16,7 @@ from redis import exceptions as faults
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 
@@ -32,6 +32,8 @@ BLOCKING_TIMEOUT_S = 15.0
 """Of `blocking_client`: longer than any BLOCK that is asked of it."""
 MAX_CONNECTIONS = 64
 """Commands at once; more wait for a connection, at most `SOCKET_TIMEOUT_S`."""
+_SPARE_CONNECTIONS = 4
+"""For a cluster's own questions to its nodes, and Pub/Sub."""
 SLOW_S = 0.5
 """A fault that took longer means a hung server. Until a probe gets through, commands fail at once:
 each would wait for its time-out otherwise, and callers would pile up."""
@@ -216,6 +218,10 @@ def _single(url: str, connections: int, options: dict[str, Any]) -> Redis:
     return Redis.from_pool(pool)
 
 
+class _SentinelPool(SentinelConnectionPool, BlockingConnectionPool):
+    """Connections to the master; whoever finds them all taken waits, as with one server."""
+
+
 def _behind_sentinels(url: str, scheme: str, connections: int, options: dict[str, Any]) -> Redis:
     service, _, number = urlsplit(url).path.strip("/").partition("/")
     if not service:
@@ -233,19 +239,38 @@ def _behind_sentinels(url: str, scheme: str, connections: int, options: dict[str
     )
     client: Redis = sentinel.master_for(
         service,
+        connection_pool_class=_SentinelPool,
         db=int(number or 0),
         max_connections=connections,
+        timeout=SOCKET_TIMEOUT_S,
         retry=Retry(NoBackoff(), 0),
         **login,
     )
     return client
 
 
+class _WaitingCluster(RedisCluster):
+    """Whoever finds all connections taken waits, as with one server; redis-py's own refuses."""
+
+    def __init__(self, at_once: int, **options: Any) -> None:
+        super().__init__(max_connections=at_once + _SPARE_CONNECTIONS, **options)
+        self._free = asyncio.Semaphore(at_once)
+
+    async def execute_command(self, *arguments: Any, **options: Any) -> Any:
+        """Raises TimeoutError too."""
+        async with asyncio.timeout(SOCKET_TIMEOUT_S):
+            await self._free.acquire()
+        try:
+            return await super().execute_command(*arguments, **options)
+        finally:
+            self._free.release()
+
+
 def _cluster(url: str, scheme: str, connections: int, options: dict[str, Any]) -> RedisCluster:
     nodes = [ClusterNode(host, port) for host, port in _hosts(url, _DEFAULT_PORT)]
-    return RedisCluster(
+    return _WaitingCluster(
+        connections,
         startup_nodes=nodes,
-        max_connections=connections,
         retry=Retry(NoBackoff(), 1),  # once more, after MOVED or a fail-over
         **_login(url, scheme),
         **options,

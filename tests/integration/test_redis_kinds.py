@@ -70,6 +70,8 @@ async def check_identity(store: RedisStore) -> None:
         third = await sessions[1].refresh(successor, SECRET)
         await replay(sessions, opened, third)
     limits = Limits(store, clock, 5)
+    many = (limits.ask_redis(limits.login, f"{opened.session_id}:{n % 40}") for n in range(400))
+    assert sum(decided.allowed for decided in await asyncio.gather(*many)) == 400
     for number in range(6):
         who = f"key:{opened.session_id}:{number}"
         asked = [await limits.ask_redis(limits.default, who) for _ in range(6)]

@@ -124,6 +124,17 @@ async def test_the_room_is_handed_over(servers: Servers) -> None:
         assert await ann.refused("chat.send", text="hm") == "not_granted"
 
 
+async def test_each_instance_counts_its_own_rooms_and_members(servers: Servers) -> None:
+    async with party(servers, "counted", "Ann", "Bob", "Cy"):
+        for server, count in zip(servers, (2, 1), strict=True):
+            wanted = {"mediaserver_rooms 1.0", f"mediaserver_room_members {count}.0"}
+            async with asyncio.timeout(8.0):  # rooms of other tests are let go of by and by
+                while not wanted <= set(
+                    (await asyncio.to_thread(server.get, "/metrics"))[1].split("\n")
+                ):
+                    await asyncio.sleep(0.2)
+
+
 # ---- chat
 
 
