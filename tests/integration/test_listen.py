@@ -119,8 +119,8 @@ class ScriptedSessions:
         self.busy = False
         self.opened: list[ScriptedSession] = []
 
-    def open(self, *, kind: str, room: str | None, name: str) -> ScriptedSession:
-        assert (kind, room) == ("listen", None)
+    def open(self, *, kind: str, name: str) -> ScriptedSession:
+        assert kind == "listen"
         self.opened.append(ScriptedSession(self))
         return self.opened[-1]
 
