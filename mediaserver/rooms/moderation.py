@@ -73,14 +73,15 @@ def kick(state: RoomState, member_id: str, asked: MemberKick, context: Context) 
 def ban(state: RoomState, member_id: str, asked: MemberBan, context: Context) -> Decision:
     """Send away whoever has the member's account, key or guest token, and keep it out.
 
-    Raises Forbidden or NotFound.
+    Raises Conflict (it is the actor's own account), Forbidden or NotFound.
     """
     target = _moderated(state, member_id, asked.member_id)
     until = context.now_s + asked.duration_s if asked.duration_s is not None else None
     gone: tuple[MemberRecord, ...] = (target,)
     if target.subject:
-        same = (m for m in state.members.values() if m.subject == target.subject)
-        gone = tuple(m for m in same if m.role != "host")
+        gone = tuple(m for m in state.members.values() if m.subject == target.subject)
+        for member in gone:  # the account may be in the room more than once
+            _moderated(state, member_id, member.member_id)
         bans = {**state.bans, target.subject: Ban(name=target.name, until=until, by=member_id)}
         places = {k: p for k, p in state.places.items() if p.member.subject != target.subject}
         bans = dict(list(bans.items())[-MAX_BANS:])

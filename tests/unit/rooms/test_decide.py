@@ -222,6 +222,19 @@ def test_who_is_banned_stays_out_under_any_name_until_the_ban_is_over() -> None:
     assert house.join("Bob", subject="guest:b", resume=Resume(bob, secret)) != bob
 
 
+def test_nobody_bans_an_account_that_is_its_own_or_the_hosts() -> None:
+    house = House()
+    ann = house.join(subject="user:ann")
+    phone, bob = house.join(subject="user:ann"), house.join("Bob", subject="user:bob")
+    with pytest.raises(Conflict) as refused:
+        house.do(ann, "member.ban", member_id=phone)
+    assert refused.value.specific_code == "yourself"
+    house.do(ann, "member.role", member_id=bob, role="cohost")
+    with pytest.raises(Forbidden):
+        house.do(bob, "member.ban", member_id=phone)
+    assert not house.state.bans
+
+
 def test_a_kicked_member_may_come_back_but_not_to_its_place() -> None:
     house = House()
     ann, bob = house.join(), house.join()
