@@ -228,6 +228,10 @@ class Commits:
         answer: Committed,
     ) -> None:
         seqs = {id(operation): seq for (operation, _), seq in zip(writes, answer.seqs, strict=True)}
+        for (_, decision), number in zip(writes, answer.seqs, strict=True):
+            change = decision.chat
+            if change is not None and change.before is None and change.after is not None:
+                self._replica.foresee_chat(change.after, number)
         for operation, decision in decided:
             seq = seqs.get(id(operation))
             told = abs(seq) if seq is not None and decision.events else None

@@ -116,6 +116,11 @@ class Replica:
         if (message := self.chat.get(message_id)) is not None:
             self.chat[message_id] = message.model_copy(update=change)
 
+    def foresee_chat(self, message: Chat, seq: int) -> None:
+        """Know a message that was just written: its author may change it before it is told."""
+        if seq > self.seq:
+            self.chat[message.id] = message.model_copy(update={"seq": seq})
+
     def keep_chat(self, message_id: str, message: Chat | None) -> None:
         """Take over a kept message as Redis has it."""
         if message is None:

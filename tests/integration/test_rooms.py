@@ -33,7 +33,7 @@ async def test_members_of_both_instances_see_each_other(servers: Servers) -> Non
     async with party(servers, "meet", "Ann", "Bob") as (ann, bob):
         joined = await ann.wait_for("member.joined", lambda m: m["member"]["name"] == "Bob")
         assert joined["member"]["member_id"] == bob.id
-        (snapshot,) = bob.told("room.snapshot")
+        snapshot = await bob.wait_for("room.snapshot")
         assert {m["name"]: m["role"] for m in snapshot["members"]} == {
             "Ann": "host",
             "Bob": "member",
@@ -305,7 +305,7 @@ async def test_of_commands_on_both_instances_at_once_one_wins(servers: Servers) 
         ann, bob = both
         item = {"kind": "mp4", "url": "https://example.org/film.mp4"}
         await ann.do("queue.add", item=item)
-        await bob.wait_for("playback")
+        await ann.wait_for("playback")
         for position_s in range(1, 21):
             state = max((m["state"] for m in ann.told("playback")), key=lambda s: s["seq"])
             await bob.wait_for("playback", partial(at_seq, state["seq"]))
