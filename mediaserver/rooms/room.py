@@ -333,12 +333,13 @@ class Room:
         """Fetch what is missing; where the log is another one, begin anew. Raises Unavailable."""
         async with self._syncing:
             replica = self.replica
-            loaded = await self.log.load(after_seq=replica.seq, with_chat=False)
+            known = replica.seq  # more may be taken while the answer is on its way
+            loaded = await self.log.load(after_seq=known, with_chat=False)
             if loaded is None:
                 await self._make_again()
             elif loaded.log_id != replica.log_id:
                 await self._begin_anew()
-            elif loaded.seq < replica.seq:
+            elif loaded.seq < known:
                 await self.log.relog(replica.log_id)
                 await self._begin_anew()
             else:

@@ -297,7 +297,8 @@ async def test_a_barrier_ends_without_those_who_are_not_ready(servers: Servers) 
             timeout_s=12.0,
         )
         assert over["state"]["playing"]
-        assert over["state"]["anchor_s"] == state["anchor_s"], "who was ready was told so"
+        late_s = over["state"]["anchor_s"] - state["anchor_s"]
+        assert 0 <= late_s < 1.0, "who was ready was told when it starts at the latest"
 
 
 async def test_of_commands_on_both_instances_at_once_one_wins(servers: Servers) -> None:

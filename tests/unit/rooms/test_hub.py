@@ -13,7 +13,7 @@ from mediaserver.protocol.messages import Caption, Chat, ServerMessage, TrackSta
 from mediaserver.protocol.rooms import Grants
 from mediaserver.rooms import commits
 from mediaserver.rooms.hub import RoomHub
-from mediaserver.rooms.log import LOG_LENGTH
+from mediaserver.rooms.log import LOG_LENGTH, Loaded
 from mediaserver.rooms.presence import Joined, Newcomer, ResumePoint
 from mediaserver.rooms.room import Room
 from mediaserver.stores.redis import RedisStore
@@ -180,6 +180,27 @@ async def test_finals_wait_for_redis_up_to_a_bound_and_come_once(
             assert len(dropped) <= over + commits.MAX_TOGETHER
     finally:
         own.kill()
+
+
+async def test_events_that_come_while_the_log_is_asked_do_not_make_it_look_shorter(
+    hubs: list[RoomHub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room, joined, seat = await come(hubs[0])
+    load = room.log.load
+
+    async def load_slowly(after_seq: int = -1, with_chat: bool = True) -> Loaded | None:
+        loaded = await load(after_seq, with_chat)
+        done = await room.command(joined.member.record.member_id, say("meanwhile"))
+        await seat.until(lambda: room.replica.seq == done.seq)
+        return loaded
+
+    monkeypatch.setattr(room.log, "load", load_slowly)
+    log_id = room.replica.log_id
+    await room.sync()
+    found = await load()
+    assert found is not None
+    assert found.log_id == room.replica.log_id == log_id
+    assert [entry.seq for entry in found.entries] == [1, 2]
 
 
 async def test_a_room_that_is_not_there_is_made_only_by_who_may(hubs: list[RoomHub]) -> None:
