@@ -196,7 +196,8 @@ async def test_events_that_come_while_the_log_is_asked_do_not_make_it_look_short
 
     monkeypatch.setattr(room.log, "load", load_slowly)
     log_id = room.replica.log_id
-    await room.sync()
+    async with asyncio.timeout(5.0):
+        await room.sync()
     found = await load()
     assert found is not None
     assert found.log_id == room.replica.log_id == log_id
