@@ -10,9 +10,10 @@ from mediaserver.rtc.sections import AudioListener
 
 log = get_logger(__name__)
 
-CloseReason = Literal["left", "lost", "failed", "timeout", "slow"]
+CloseReason = Literal["left", "lost", "failed", "timeout", "slow", "ended"]
 """`left`: either side said goodbye. `lost`: it fell silent. `failed`: it could not connect, or
-broke the rules. `timeout`: it did not connect in time. `slow`: it does not read its messages."""
+broke the rules. `timeout`: it did not connect in time. `slow`: it does not read its messages.
+`ended`: what a viewer watched is over."""
 
 OnFailure = Callable[[str], None]
 
@@ -32,8 +33,27 @@ class PeerListener(AudioListener, Protocol):
         """A text message came. A MediaServerError is answered on the same channel."""
         ...
 
+    def media_changed(self, audio: bool, video: bool) -> None:
+        """What the peer's `broadcast` can be watched for now: told when it changes.
+
+        A pause or a change of track is no change. Both False before `closed`, if not already so.
+        """
+        ...
+
     def closed(self, reason: CloseReason, detail: str) -> None:
         """The peer is gone; the last call, made exactly once. `detail` is for people."""
+        ...
+
+
+class ViewerListener(Protocol):
+    """Is told what happens to a viewer's peer. Called in the event loop; must not wait."""
+
+    def connected(self) -> None:
+        """ICE and DTLS are done; media follows."""
+        ...
+
+    def closed(self, reason: CloseReason, detail: str) -> None:
+        """The viewer is gone; the last call, made exactly once. `detail` is for people."""
         ...
 
 
@@ -95,6 +115,10 @@ class GuardedListener:
         if mid in self._started:
             self._started.remove(mid)
             self._tell(self._listener.audio_ended, mid)
+
+    def media_changed(self, audio: bool, video: bool) -> None:
+        """Pass on."""
+        self._tell(self._listener.media_changed, audio, video)
 
     def closed(self, reason: CloseReason, detail: str) -> None:
         """Pass on."""

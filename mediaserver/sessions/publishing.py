@@ -169,6 +169,9 @@ class PeerPublisher:
         """A text message came over a data channel."""
         self._on_text(label, text)
 
+    def media_changed(self, audio: bool, video: bool) -> None:
+        """Nothing to do yet."""
+
     def closed(self, reason: CloseReason, detail: str) -> None:
         """The peer is gone for a reason that its member should know."""
         if reason != "left":

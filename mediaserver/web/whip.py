@@ -132,6 +132,9 @@ class Publisher:
         """Refuse: a publisher only publishes."""
         raise BadInput("a WHIP publisher cannot send messages; use /ws for that")
 
+    def media_changed(self, audio: bool, video: bool) -> None:
+        """Nothing to do yet."""
+
     def closed(self, reason: CloseReason, detail: str) -> None:
         """Let the session end."""
         self._publishers.over(self, reason)

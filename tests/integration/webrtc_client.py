@@ -117,6 +117,7 @@ class Recorder:
         self.started: list[str] = []
         self.ended: list[str] = []
         self.messages: list[tuple[str, str]] = []
+        self.media: list[tuple[bool, bool]] = []
         self.is_connected = asyncio.Event()
         self.is_closed = asyncio.Event()
         self.closings: list[tuple[CloseReason, str]] = []
@@ -137,6 +138,9 @@ class Recorder:
 
     def channel_message(self, label: str, text: str) -> None:
         self.messages.append((label, text))
+
+    def media_changed(self, audio: bool, video: bool) -> None:
+        self.media.append((audio, video))
 
     def closed(self, reason: CloseReason, detail: str) -> None:
         self.closings.append((reason, detail))
