@@ -1,6 +1,7 @@
-/** One RTCPeerConnection that sends a stream and receives the server's data channels. */
+/** The connection that sends a stream and receives the server's data channels. */
 
 import { parseMessage } from "./connection.js";
+import { PeerLink, unreachable } from "./peer-link.js";
 import { ProblemError, problem } from "./problems.js";
 
 /**
@@ -11,24 +12,14 @@ import { ProblemError, problem } from "./problems.js";
  */
 
 const ANSWER_TIMEOUT_MS = 10_000;
-const CONNECT_TIMEOUT_MS = 15_000;
-const DISCONNECTED_MS = 4000;
-const VIDEO_BITS_PER_S = 600_000;
+const VIDEO_BITS_PER_S = 1_200_000;
+const BLOCKED =
+  "No media could be sent. A firewall may block UDP between this device and the server.";
 
 export class Peer {
-  /** @type {RTCPeerConnection} */
-  #pc;
+  #link;
   /** @type {{resolve: (sdp: string) => void, reject: (error: Error) => void} | null} */
   #awaitingAnswer = null;
-  /** @type {ClientMessage[] | null} null once the offer is out */
-  #heldCandidates = [];
-  /** @type {Promise<unknown>} */
-  #negotiation = Promise.resolve();
-  #closed = false;
-  /** @type {any} */
-  #disconnectedTimer = null;
-  #wasConnected = false;
-  #rejectStart = (/** @type {Error} */ _error) => {};
 
   /**
    * @param {object} options
@@ -43,27 +34,30 @@ export class Peer {
     this.environment = environment;
     this.captionOptions = captionOptions;
     this.send = send;
-    this.onMessage = onMessage;
     this.onLost = onLost;
-    this.#pc = new environment.RTCPeerConnection({ bundlePolicy: "max-bundle", ...configuration });
+    this.#link = new PeerLink({
+      environment,
+      configuration,
+      ask: (sdp) => this.#ask(sdp),
+      trickle: (candidate) => send({ type: "candidate", ...candidate }),
+      onLost: (reason) => this.onLost(reason),
+      unreachable: BLOCKED,
+    });
+    const { pc } = this.#link;
     // The server can only open its channels when the offer has a place for them.
-    this.#pc.createDataChannel("client", { negotiated: true, id: 100 });
-    this.#pc.ondatachannel = ({ channel }) => {
+    pc.createDataChannel("client", { negotiated: true, id: 100 });
+    pc.ondatachannel = ({ channel }) => {
       channel.onmessage = ({ data }) => {
         const message = parseMessage(data);
-        if (message && !this.#closed) this.onMessage(message);
+        if (message && !this.#link.closed) onMessage(message);
       };
     };
-    this.#pc.onicecandidate = ({ candidate }) => this.#trickle(candidate);
   }
 
   /** Sends `stream`; resolves when media flows. Rejects with ProblemError. @param {MediaStream} stream */
   async start(stream) {
     for (const track of stream.getTracks()) this.#add(track, stream);
-    const connected = this.#connected();
-    connected.catch(() => {}); // it is awaited below, after what may fail earlier
-    await this.#negotiate();
-    await connected;
+    await this.#link.connect();
   }
 
   /** Sends `track` in place of what was sent of this kind; null sends nothing. */
@@ -75,7 +69,7 @@ export class Peer {
     if (sender) await sender.replaceTrack(track);
     else if (track) {
       this.#add(track, new MediaStream([track]));
-      await this.#negotiate();
+      await this.#link.negotiate();
     }
   }
 
@@ -90,107 +84,35 @@ export class Peer {
   }
 
   close() {
-    if (this.#closed) return;
-    this.#closed = true;
-    this.environment.clearTimeout(this.#disconnectedTimer);
     const error = new ProblemError(problem("cancelled", "Stopped", "Publishing was stopped."));
     this.#awaitingAnswer?.reject(error);
-    this.#rejectStart(error);
-    this.#pc.close();
+    this.#link.close(error);
   }
 
   #senderOf(/** @type {"audio" | "video"} */ kind) {
-    return this.#pc.getTransceivers().find(({ receiver }) => receiver.track.kind === kind)?.sender;
+    const found = this.#link.pc.getTransceivers().find(({ receiver }) => receiver.track.kind === kind);
+    return found?.sender;
   }
 
   #add(/** @type {MediaStreamTrack} */ track, /** @type {MediaStream} */ stream) {
     const sendEncodings = track.kind === "video" ? [{ maxBitrate: VIDEO_BITS_PER_S }] : undefined;
     const init = { direction: /** @type {const} */ ("sendonly"), streams: [stream] };
-    this.#pc.addTransceiver(track, sendEncodings ? { ...init, sendEncodings } : init);
+    this.#link.pc.addTransceiver(track, sendEncodings ? { ...init, sendEncodings } : init);
   }
 
-  /** One offer at a time. */
-  #negotiate() {
-    const next = this.#negotiation.then(() => this.#offer());
-    this.#negotiation = next.catch(() => {});
-    return next;
-  }
-
-  async #offer() {
-    await this.#pc.setLocalDescription(await this.#pc.createOffer());
-    const sdp = this.#pc.localDescription?.sdp ?? "";
-    const answer = this.#answer();
-    this.send({ type: "offer", sdp, options: this.captionOptions() });
-    for (const candidate of this.#heldCandidates ?? []) this.send(candidate);
-    this.#heldCandidates = null;
-    await this.#pc.setRemoteDescription({ type: "answer", sdp: await answer });
-  }
-
-  /** @returns {Promise<string>} */
-  async #answer() {
+  /** @returns {Promise<string>} the answer */
+  async #ask(/** @type {string} */ sdp) {
     const timer = this.environment.setTimeout(
       () => this.refused(unreachable("The server did not answer the offer.")),
       ANSWER_TIMEOUT_MS,
     );
+    const answer = new Promise((resolve, reject) => (this.#awaitingAnswer = { resolve, reject }));
+    this.send({ type: "offer", sdp, options: this.captionOptions() });
     try {
-      return await new Promise((resolve, reject) => {
-        this.#awaitingAnswer = { resolve, reject };
-      });
+      return await answer;
     } finally {
       this.#awaitingAnswer = null;
       this.environment.clearTimeout(timer);
     }
   }
-
-  #trickle(/** @type {RTCIceCandidate | null} */ candidate) {
-    /** @type {ClientMessage} */
-    const message = {
-      type: "candidate",
-      candidate: candidate?.candidate ?? null,
-      sdp_mid: candidate?.sdpMid ?? null,
-      sdp_mline_index: candidate?.sdpMLineIndex ?? null,
-    };
-    if (this.#heldCandidates) this.#heldCandidates.push(message);
-    else if (!this.#closed) this.send(message);
-  }
-
-  /** @returns {Promise<void>} */
-  #connected() {
-    return new Promise((resolve, reject) => {
-      this.#rejectStart = reject;
-      const detail =
-        "No media could be sent. A firewall may block UDP between this device and the server.";
-      const timer = this.environment.setTimeout(
-        () => reject(new ProblemError(unreachable(detail))),
-        CONNECT_TIMEOUT_MS,
-      );
-      this.#pc.onconnectionstatechange = () => {
-        const state = this.#pc.connectionState;
-        if (state === "connected" || state === "failed") this.environment.clearTimeout(timer);
-        if (state === "connected") {
-          this.#wasConnected = true;
-          resolve();
-        }
-        if (state === "failed") reject(new ProblemError(unreachable(detail)));
-        this.#watch(state);
-      };
-    });
-  }
-
-  #watch(/** @type {RTCPeerConnectionState} */ state) {
-    this.environment.clearTimeout(this.#disconnectedTimer);
-    const lost = () => {
-      if (this.#wasConnected && !this.#closed) {
-        this.onLost(unreachable("The media connection to the server was lost."));
-      }
-    };
-    if (state === "failed") lost();
-    if (state === "disconnected") {
-      this.#disconnectedTimer = this.environment.setTimeout(lost, DISCONNECTED_MS);
-    }
-  }
-}
-
-function unreachable(/** @type {string} */ detail) {
-  return problem("media_unreachable", "No media connection", detail, { retryable: true });
 }

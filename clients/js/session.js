@@ -8,15 +8,11 @@ import { Emitter } from "./emitter.js";
 import { apiOf, asksForTickets, Entrance, webSocketUrl } from "./entrance.js";
 import { standardEnvironment } from "./environment.js";
 import { Peer } from "./peer.js";
-import {
-  LEFT,
-  LOST,
-  NOT_CONNECTED,
-  ProblemError,
-  problemOfResponse,
-  TIMED_OUT,
-} from "./problems.js";
+import { configurationOf } from "./peer-link.js";
+import { LEFT, LOST, NOT_CONNECTED, ProblemError } from "./problems.js";
 import { Publisher } from "./publisher.js";
+import { fetchTranscript, transcriptUrl } from "./server-transcript.js";
+import { nextEvent, Sleep } from "./waiting.js";
 
 /**
  * @typedef {import("./types.d.ts").Problem} Problem
@@ -30,7 +26,6 @@ const STABLE_MS = 5000;
 const LEAVE_TIMEOUT_MS = 5000;
 const IN_FLIGHT_MS = 250;
 const FINALIZE_TIMEOUT_MS = 10_000;
-const TRANSCRIPT_TIMEOUT_MS = 15_000;
 const REMEMBERED_CHATS = 500;
 
 export class MediaSession extends Emitter {
@@ -48,7 +43,6 @@ export class MediaSession extends Emitter {
   /** @type {Promise<void> | null} */
   #running = null;
   #stopped = false;
-  #wake = () => {};
   /** @type {number | null} */
   #openedAt = null;
   #stopWatching = () => {};
@@ -57,6 +51,7 @@ export class MediaSession extends Emitter {
   #lastMetricsAt = 0;
   #entrance;
   #commands;
+  #sleep;
   /** @type {{resolve: (welcome: any) => void, reject: (error: Error) => void}[]} */
   #connectWaiters = [];
 
@@ -83,6 +78,7 @@ export class MediaSession extends Emitter {
     this.api = asksForTickets(options) ? apiOf(this.url, options) : null;
     this.#entrance = new Entrance(this.url, this.api, options.place ?? null);
     this.#commands = new Commands(this.environment);
+    this.#sleep = new Sleep(this.environment);
     this.account?.on("token", (token) => this.#connection?.send({ type: "auth", token }));
     this.#publisher = new Publisher(this.environment, (state, reason) =>
       this.emit("publishing", { state, problem: reason }),
@@ -130,7 +126,7 @@ export class MediaSession extends Emitter {
 
   /** Does not wait any longer for the next attempt. */
   retryNow() {
-    this.#wake();
+    this.#sleep.wake();
   }
 
   /**
@@ -147,7 +143,8 @@ export class MediaSession extends Emitter {
     try {
       if (this.publishing === "live") {
         await this.#publisher.silence();
-        await this.#pause(IN_FLIGHT_MS); // the last packets are still on their way
+        // The last packets are still on their way.
+        await new Promise((resolve) => this.environment.setTimeout(() => resolve(null), IN_FLIGHT_MS));
         await this.finalize();
       }
     } catch (error) {
@@ -166,7 +163,7 @@ export class MediaSession extends Emitter {
   /** Resolves when everything said so far is final. */
   async finalize() {
     this.send({ type: "finalize" });
-    await this.#next("finalized", FINALIZE_TIMEOUT_MS);
+    await nextEvent(this, "finalized", FINALIZE_TIMEOUT_MS);
   }
 
   /** Says something to the room; returns the id that comes back as `client_id` in `chat`. */
@@ -187,9 +184,10 @@ export class MediaSession extends Emitter {
   }
 
   /**
-   * Sends a command; resolves with its `ack`, rejects with ProblemError.
+   * Sends a command; resolves with its `ack` (of `watch.offer`: its `watch.answer`), rejects with
+   * ProblemError.
    * @param {any} command
-   * @returns {Promise<import("./types.d.ts").Ack>}
+   * @returns {Promise<any>}
    */
   request(command) {
     const id = command.id ?? this.#commands.newId();
@@ -226,7 +224,7 @@ export class MediaSession extends Emitter {
     this.#connection?.send({ type: "leave" });
     this.#publisher.stop();
     this.#connection?.abort(LEFT);
-    this.#wake();
+    this.#sleep.wake();
   }
 
   /**
@@ -236,13 +234,8 @@ export class MediaSession extends Emitter {
    */
   async fetchTranscript(format, { sessionId = this.welcome?.session_id } = {}) {
     if (!sessionId) throw new ProblemError(NOT_CONNECTED);
-    const response = await this.environment.fetch(this.transcriptUrl(format, sessionId), {
-      headers: await this.#headers(),
-      signal: AbortSignal.timeout(TRANSCRIPT_TIMEOUT_MS),
-    });
-    const found = await problemOfResponse(response);
-    if (found) throw new ProblemError(found);
-    return response.text();
+    const url = this.transcriptUrl(format, sessionId);
+    return fetchTranscript(this.environment, url, await this.#headers());
   }
 
   /** @returns {Promise<Record<string, string>>} */
@@ -252,9 +245,7 @@ export class MediaSession extends Emitter {
   }
 
   transcriptUrl(/** @type {string} */ format, /** @type {string} */ sessionId) {
-    const base = this.url.replace(/^ws/, "http");
-    return new URL(`api/v1/sessions/${encodeURIComponent(sessionId)}/transcript.${format}`, base)
-      .href;
+    return transcriptUrl(this.url, format, sessionId);
   }
 
   async #run() {
@@ -267,7 +258,7 @@ export class MediaSession extends Emitter {
       if (this.#wasStable()) this.backoff.reset();
       const waitS = this.backoff.next(reason.retry_after_s ?? 0);
       this.#setState("reconnecting", waitS, reason);
-      await this.#sleep(waitS * 1000);
+      await this.#sleep.for(waitS * 1000);
       if (!this.#stopped) this.#setState("reconnecting", null, reason);
     }
     this.#stopWatching();
@@ -356,14 +347,9 @@ export class MediaSession extends Emitter {
   }
 
   #makePeer(/** @type {import("./types.d.ts").Welcome} */ welcome) {
-    const iceServers = (welcome.ice_servers ?? []).map(({ urls, username, credential }) => ({
-      urls: [...urls],
-      ...(username ? { username } : {}),
-      ...(credential ? { credential } : {}),
-    }));
     return new Peer({
       environment: this.environment,
-      configuration: { iceServers, ...this.rtcConfiguration },
+      configuration: configurationOf(welcome, this.rtcConfiguration),
       captionOptions: () => this.options,
       send: (message) => this.#connection?.send(message),
       onMessage: (message) => this.#receive(message),
@@ -388,44 +374,8 @@ export class MediaSession extends Emitter {
     this.emit("chat", message);
   }
 
-  /** Resolves with the next event of `type`; rejects when it does not come. */
-  #next(/** @type {string} */ type, /** @type {number} */ timeoutMs) {
-    const { environment } = this;
-    return new Promise((resolve, reject) => {
-      const offs = [
-        this.on(type, (event) => settle(() => resolve(event))),
-        this.on("state", () => settle(() => reject(new ProblemError(NOT_CONNECTED)))),
-      ];
-      const timer = environment.setTimeout(
-        () => settle(() => reject(new ProblemError(TIMED_OUT))),
-        timeoutMs,
-      );
-      const settle = (/** @type {() => void} */ action) => {
-        environment.clearTimeout(timer);
-        for (const off of offs) off();
-        action();
-      };
-    });
-  }
-
-  /** @returns {Promise<void>} */
-  #pause(/** @type {number} */ ms) {
-    return new Promise((resolve) => this.environment.setTimeout(resolve, ms));
-  }
-
-  /** As `#pause`, but `#wake` ends it. @returns {Promise<void>} */
-  #sleep(/** @type {number} */ ms) {
-    return new Promise((resolve) => {
-      const timer = this.environment.setTimeout(resolve, ms);
-      this.#wake = () => {
-        this.environment.clearTimeout(timer);
-        resolve();
-      };
-    });
-  }
-
   #awake() {
-    this.#wake();
+    this.#sleep.wake();
     this.#connection?.check();
   }
 

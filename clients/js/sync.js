@@ -8,6 +8,9 @@
  */
 
 import { CONTROL_S, DriftController, Expected, isPlaying } from "./drift.js";
+import { EXACT_S, goesOn, isNewer, positionAt, stepOf } from "./playback.js";
+
+export { positionAt };
 
 /** A player may come to its end this much before the shared position. */
 const END_S = 1;
@@ -15,8 +18,6 @@ const END_S = 1;
 const SEEK_FROM_REST_S = 0.5;
 /** A player that holds for the start this near its position starts that much sooner or later. */
 const PLACED_S = 0.2;
-/** Two paused players this near show (about) the same; somebody who asks gets this. */
-const EXACT_S = 0.05;
 /** A landing that is late by more seeks again, MAX_LANDING_SEEKS times in all. */
 const AGAIN_S = 1.5;
 const MAX_LANDING_SEEKS = 3;
@@ -37,16 +38,6 @@ const LANDING_LOOK_S = 0.05;
  * @typedef {import("./index.d.ts").PlayerState} PlayerState
  * @typedef {import("./clock.js").ClockSync} ClockSync
  */
-
-/**
- * Where playback is at a time of the shared clock, seconds of the item.
- * @param {PlaybackState} state
- * @param {number} sharedS
- */
-export function positionAt(state, sharedS) {
-  if (!state.playing) return state.position_s;
-  return state.position_s + Math.max(0, sharedS - state.anchor_s) * state.rate;
-}
 
 /**
  * Keeps one player with the room. `step` at the last step's `wakeS`, and whenever a state comes or
@@ -377,48 +368,4 @@ export class PlaybackFollower {
     const tookS = nowS - atS - (player.positionS - fromS) / state.rate;
     if (tookS >= 0 && tookS <= START_LIMIT_S) this.#starts.learn(tookS);
   }
-}
-
-/** @type {Omit<Step, "wakeS">} */
-const NOTHING = {
-  load: null,
-  pause: false,
-  seekToS: null,
-  rate: null,
-  play: false,
-  ready: null,
-  ended: null,
-};
-
-/**
- * @param {number} wakeS
- * @param {Partial<Step>} [what]
- * @returns {Step}
- */
-function stepOf(wakeS, what = {}) {
-  return { ...NOTHING, ...what, wakeS };
-}
-
-/**
- * @param {PlaybackState} state
- * @param {PlaybackState} known
- */
-function isNewer(state, known) {
-  return state.epoch > known.epoch || (state.epoch === known.epoch && state.seq > known.seq);
-}
-
-/**
- * Whether a player that follows `known` need not land for `state`.
- * @param {PlaybackState} known
- * @param {PlaybackState} state
- */
-function goesOn(known, state) {
-  if (known.epoch !== state.epoch || known.item_id !== state.item_id) return false;
-  if (!(known.playing && state.playing)) {
-    return known.playing === state.playing && known.position_s === state.position_s;
-  }
-  if (known.anchor_s === state.anchor_s) return known.position_s === state.position_s;
-  // Another rate from the anchor on: the same place at that moment.
-  const offS = Math.abs(positionAt(known, state.anchor_s) - state.position_s);
-  return known.anchor_s < state.anchor_s && offS < EXACT_S;
 }
