@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 from mediaserver.captions.audio import AudioChunk
 from mediaserver.kernel.errors import MediaServerError
 from mediaserver.kernel.logging import get_logger
-from mediaserver.rtc.sections import AudioListener
+from mediaserver.rtc.sections import MediaListener
 
 log = get_logger(__name__)
 
@@ -18,7 +18,7 @@ broke the rules. `timeout`: it did not connect in time. `slow`: it does not read
 OnFailure = Callable[[str], None]
 
 
-class PeerListener(AudioListener, Protocol):
+class PeerListener(MediaListener, Protocol):
     """Is told what happens to a peer. Called in the event loop; must not wait.
 
     Besides these: `audio_started(mid)`, `audio(mid, chunk)`, `audio_ended(mid)`. An error of

@@ -24,6 +24,7 @@ from mediaserver.kernel.errors import BadInput, SlowConsumer, Unavailable
 from mediaserver.kernel.ids import new_id
 from mediaserver.kernel.logging import get_logger
 from mediaserver.kernel.tasks import TaskScope
+from mediaserver.rtc.broadcast import Broadcast
 from mediaserver.rtc.config import RtcConfig
 from mediaserver.rtc.connection import Connection
 from mediaserver.rtc.datachannels import DataChannels
@@ -66,6 +67,11 @@ class Peer(Connection):
     def videos(self) -> Mapping[str, VideoTrack]:
         """The video tracks by their mid."""
         return self._sections.videos
+
+    @property
+    def broadcast(self) -> Broadcast:
+        """What the peer sends, to be watched as it is; its end is the peer's."""
+        return self._sections.broadcast
 
     @property
     def dropped(self) -> int:

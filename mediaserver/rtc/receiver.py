@@ -32,6 +32,7 @@ from aiortc.rtp import (
 
 from mediaserver.kernel.tasks import TaskScope
 from mediaserver.rtc import internals
+from mediaserver.rtc.mediaclock import SenderTime
 from mediaserver.rtc.stats import MediaKind, StreamCounters
 
 MAX_SOURCES = 16
@@ -43,6 +44,10 @@ class RtpSink(Protocol):
 
     def rtp(self, packet: RtpPacket, codec: RTCRtpCodecParameters) -> None:
         """Take a packet; retransmitted ones come as if they had not been lost."""
+        ...
+
+    def report(self, report: SenderTime) -> None:
+        """Take what the sender says of its clock."""
         ...
 
     def wanted_bps(self) -> int | None:
@@ -112,8 +117,11 @@ class Receiver(RTCRtpReceiver):
     async def _handle_rtcp_packet(self, packet: AnyRtcpPacket) -> None:
         # A BYE ends nothing: browsers send it when a track pauses, and go on with the same SSRC.
         if isinstance(packet, RtcpSrPacket) and packet.ssrc in self._statistics:
-            middle = (packet.sender_info.ntp_timestamp >> 16) & 0xFFFFFFFF
-            self._sender_reports[packet.ssrc] = (middle, time.monotonic())
+            ntp_time = packet.sender_info.ntp_timestamp
+            self._sender_reports[packet.ssrc] = ((ntp_time >> 16) & 0xFFFFFFFF, time.monotonic())
+            if ntp_time and packet.ssrc not in self._retransmitted:
+                rtp_time = packet.sender_info.rtp_timestamp
+                self._sink.report(SenderTime(packet.ssrc, rtp_time, ntp_time / 2**32))
 
     async def _handle_rtp_packet(self, packet: RtpPacket, arrival_time_ms: int) -> None:
         codec = self._codecs.get(packet.payload_type)
@@ -133,7 +141,7 @@ class Receiver(RTCRtpReceiver):
             if original is None:
                 return
             packet, codec = original
-        if packet.payload:
+        if packet.payload or self.kind == "video":  # padding fills a gap in the order of video
             self._sink.rtp(packet, codec)
 
     def _unwrap(self, packet: RtpPacket) -> tuple[RtpPacket, RTCRtpCodecParameters] | None:

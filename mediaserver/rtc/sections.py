@@ -12,7 +12,9 @@ from mediaserver.captions.audio import AudioChunk
 from mediaserver.kernel.clocks import Clock
 from mediaserver.kernel.tasks import TaskScope
 from mediaserver.rtc import internals
+from mediaserver.rtc.broadcast import Broadcast
 from mediaserver.rtc.ingest import AudioTrack
+from mediaserver.rtc.mediaclock import SenderTime
 from mediaserver.rtc.receiver import Receiver
 from mediaserver.rtc.sdp import Offer
 from mediaserver.rtc.stats import StreamCounters
@@ -35,11 +37,27 @@ class AudioListener(Protocol):
         ...
 
 
+class MediaListener(AudioListener, Protocol):
+    """Is told of the audio of all sections, and of what there is to watch."""
+
+    def media_changed(self, audio: bool, video: bool) -> None:
+        """What there is to watch changed."""
+        ...
+
+
 class AudioSection:
     """One audio section: from its first packet to its end it has a track; then perhaps another."""
 
-    def __init__(self, mid: str, scope: TaskScope, clock: Clock, listener: AudioListener) -> None:
+    def __init__(
+        self,
+        mid: str,
+        scope: TaskScope,
+        clock: Clock,
+        listener: AudioListener,
+        broadcast: Broadcast,
+    ) -> None:
         self.mid = mid
+        self._broadcast = broadcast
         self._scope = scope
         self._clock = clock
         self._listener = listener
@@ -54,6 +72,7 @@ class AudioSection:
     async def end(self) -> None:
         """Take no more packets; what came is handed on, then the listener is told."""
         self._publishing = False
+        self._broadcast.ended("audio", self.mid)
         track, self._track = self._track, None
         if track is not None:
             await track.end()
@@ -68,6 +87,11 @@ class AudioSection:
         if self._track is None:
             self._track = AudioTrack(self.mid, self._scope, self._clock, self._chunk)
         self._track.rtp(packet, codec)
+        self._broadcast.audio_heard(self.mid, packet, codec)
+
+    def report(self, report: SenderTime) -> None:
+        """Take what the sender says of its clock."""
+        self._broadcast.reported(self.mid, report)
 
     def wanted_bps(self) -> None:
         """Audio is never throttled."""
@@ -83,8 +107,10 @@ class Sections:
     """All media sections of one peer."""
 
     def __init__(
-        self, scope: TaskScope, clock: Clock, executor: Executor, listener: AudioListener
+        self, scope: TaskScope, clock: Clock, executor: Executor, listener: MediaListener
     ) -> None:
+        self.broadcast = Broadcast(scope, clock, listener.media_changed)
+        """What the peer can be watched for."""
         self._scope = scope
         self._clock = clock
         self._executor = executor
@@ -107,7 +133,7 @@ class Sections:
             transport = transceiver.receiver.transport
             if transceiver.kind == "audio":
                 audio = self._audio[mid] = AudioSection(
-                    mid, self._scope, self._clock, self._listener
+                    mid, self._scope, self._clock, self._listener, self.broadcast
                 )
                 receiver = Receiver("audio", transport, self._scope, audio)
             else:
@@ -115,7 +141,7 @@ class Sections:
                     mid, self._scope, self._clock, self._executor
                 )
                 receiver = Receiver("video", transport, self._scope, video)
-                video.feedback = receiver
+                video.feedback, video.observer = receiver, self.broadcast
             internals.replace_receiver(transceiver, receiver)
             self._receivers.append(receiver)
 
@@ -123,12 +149,13 @@ class Sections:
         """Begin and end tracks as an offer says that was just answered."""
         for section in offer.sections:
             audio = self._audio.get(section.mid)
-            if audio is None:
-                continue
             if section.sends:
-                audio.begin()
-            else:
+                if audio is not None:
+                    audio.begin()
+            elif audio is not None:
                 await audio.end()
+            elif section.mid in self._videos:
+                self.broadcast.ended("video", section.mid)
 
     async def end_audio(self) -> None:
         """End all audio; what came is handed on first."""
@@ -137,6 +164,7 @@ class Sections:
 
     def close(self) -> None:
         """Let go of all viewers."""
+        self.broadcast.close()
         for video in self._videos.values():
             video.close()
 

@@ -226,7 +226,7 @@ async def test_video_costs_nothing_until_somebody_looks_and_then_comes_at_once()
     async with connected(pictures, SpeechTrack(speech(1.0), then_silence=True)) as (_, peer, _r):
         video = peer.videos["0"]
         await until(lambda: video.unviewed_packets > 30)
-        assert video._picture is None
+        assert video._assembly is None
         assert not [t for t in threading.enumerate() if t.name.startswith("video-decoder")]
 
         started = time.monotonic()

@@ -28,6 +28,7 @@ from aiortc.rtp import (
 )
 
 from mediaserver.kernel.tasks import TaskScope
+from mediaserver.rtc.mediaclock import SenderTime
 from mediaserver.rtc.receiver import MAX_SOURCES, Receiver
 
 VP8, VP8_RTX = CODECS["video"][:2]
@@ -41,10 +42,14 @@ class Sink:
         self.packets: list[RtpPacket] = []
         self.codecs: list[str] = []
         self._wanted = wanted
+        self.reports: list[SenderTime] = []
 
     def rtp(self, packet: RtpPacket, codec: RTCRtpCodecParameters) -> None:
         self.packets.append(packet)
         self.codecs.append(codec.name)
+
+    def report(self, report: SenderTime) -> None:
+        self.reports.append(report)
 
     def wanted_bps(self) -> int | None:
         return self._wanted
@@ -175,6 +180,7 @@ async def test_reports_tell_the_sender_of_losses_and_of_the_wanted_bitrate() -> 
     assert (block.ssrc, block.packets_lost, block.highest_sequence) == (1, 2, 5)
     assert block.lsr == 0x2345_6789
     assert block.dlsr < 3 * 65_536
+    assert sink.reports == [SenderTime(1, 0, 0x0001_2345_6789_0000 / 2**32)]
     remb = wire.sent_of(RtcpPsfbPacket)[0]
     assert isinstance(remb, RtcpPsfbPacket)
     assert remb.fmt == RTCP_PSFB_APP
