@@ -44,6 +44,12 @@ export interface Authenticate {
   readonly token: string;
 }
 
+/** What a member sends for the others to see and hear. */
+export interface BroadcastInfo {
+  readonly audio: boolean;
+  readonly video: boolean;
+}
+
 /** A trickled ICE candidate (RFC 8838); `candidate` "" or null is end-of-candidates. */
 export interface Candidate {
   readonly type: "candidate";
@@ -277,6 +283,8 @@ export interface MemberInfo {
   readonly chat_muted: boolean;
   readonly publish_muted: boolean;
   readonly caption_language: string;
+  /** What can be watched (`watch.offer`); null while nothing is sent. */
+  readonly broadcast: BroadcastInfo | null;
 }
 
 /** Somebody came. */
@@ -328,7 +336,7 @@ export interface MemberUpdate {
   readonly caption_language?: "af" | "am" | "ar" | "as" | "az" | "ba" | "be" | "bg" | "bn" | "bo" | "br" | "bs" | "ca" | "cs" | "cy" | "da" | "de" | "el" | "en" | "es" | "et" | "eu" | "fa" | "fi" | "fo" | "fr" | "gl" | "gu" | "ha" | "haw" | "he" | "hi" | "hr" | "ht" | "hu" | "hy" | "id" | "is" | "it" | "ja" | "jw" | "ka" | "kk" | "km" | "kn" | "ko" | "la" | "lb" | "ln" | "lo" | "lt" | "lv" | "mg" | "mi" | "mk" | "ml" | "mn" | "mr" | "ms" | "mt" | "my" | "ne" | "nl" | "nn" | "no" | "oc" | "pa" | "pl" | "ps" | "pt" | "ro" | "ru" | "sa" | "sd" | "si" | "sk" | "sl" | "sn" | "so" | "sq" | "sr" | "su" | "sv" | "sw" | "ta" | "te" | "tg" | "th" | "tk" | "tl" | "tr" | "tt" | "uk" | "ur" | "uz" | "vi" | "yi" | "yo" | "zh" | "" | null;
 }
 
-/** Somebody's name, role or mutes changed. */
+/** Somebody's name, role, mutes, caption language or broadcast changed. */
 export interface MemberUpdated {
   readonly type: "member.updated";
   readonly seq: number;
@@ -671,6 +679,60 @@ export interface Typing {
   readonly typing?: boolean;
 }
 
+/** The answer to `watch.offer`; it holds all candidates (the server does not trickle out). */
+export interface WatchAnswer {
+  readonly type: "watch.answer";
+  readonly sdp: string;
+  /** Whose broadcast it is. */
+  readonly member_id: string;
+  /** The offer's `id`. */
+  readonly in_reply_to: string | null;
+}
+
+/** A trickled ICE candidate of the newest `watch.offer`; "" or null is end-of-candidates. */
+export interface WatchCandidate {
+  readonly type: "watch.candidate";
+  readonly candidate?: string | null;
+  readonly sdp_mid?: string | null;
+  readonly sdp_mline_index?: number | null;
+}
+
+/** What was watched is over, and so is the connection that carried it. */
+export interface WatchEnded {
+  readonly type: "watch.ended";
+  readonly member_id: string;
+  /**
+   * `ended`: the member broadcasts no more (or may not). `left`: it left the room. `lost`: it or
+   * its instance fell silent. `replaced`: it broadcasts anew, over another connection. `failed`: the
+   * viewer's own connection broke, or could not be made.
+   */
+  readonly reason: "ended" | "left" | "lost" | "replaced" | "failed";
+  /** For people. */
+  readonly detail: string;
+  /** Offer again after so long; null: not before the member broadcasts (again). */
+  readonly retry_after_s: number | null;
+}
+
+/**
+ * Watch a member's broadcast. Answered by `watch.answer` or `error`. Needs `can_subscribe`.
+ *
+ * A new offer takes the place of the watch before, of which nothing more is told.
+ */
+export interface WatchOffer {
+  readonly type: "watch.offer";
+  /** What the answer refers to. */
+  readonly id?: string | null;
+  /** An RTCPeerConnection's own offer: at most one audio and one video section, `recvonly`. */
+  readonly sdp: string;
+  /** Null is whoever broadcasts, but not oneself. */
+  readonly member_id?: string | null;
+}
+
+/** Watch no more. Nothing is told of it; without a watch it does nothing. */
+export interface WatchStop {
+  readonly type: "watch.stop";
+}
+
 /** The first message on ``/ws``. */
 export interface Welcome {
   readonly type: "welcome";
@@ -717,6 +779,9 @@ export type ClientMessage =
   | ChatSend
   | Ping
   | Leave
+  | WatchOffer
+  | WatchCandidate
+  | WatchStop
   | ChatEdit
   | ChatDelete
   | ChatReact
@@ -751,6 +816,8 @@ export type ServerMessage =
   | Metrics
   | Pong
   | Status
+  | WatchAnswer
+  | WatchEnded
   | RoomSnapshot
   | RoomResumed
   | RoomUpdated

@@ -23,6 +23,7 @@ from mediaserver.protocol.rooms import MAX_CHAT_CHARACTERS as MAX_CHAT_CHARACTER
 from mediaserver.protocol.rooms import MAX_NAME_CHARACTERS as MAX_NAME_CHARACTERS
 from mediaserver.protocol.rooms import Grants, RoomRole
 from mediaserver.protocol.rooms import RoomName as RoomName
+from mediaserver.protocol.watching import WatchClientMessage, WatchServerMessage
 
 MAX_CLIENT_MESSAGE_BYTES = 64 * 1024
 """A text message over this closes the connection with 1009; offers and audio have their own."""
@@ -131,6 +132,7 @@ ClientMessage = Annotated[
     | ChatSend
     | Ping
     | Leave
+    | WatchClientMessage
     | RoomClientMessage,
     Field(discriminator="type"),
 ]
@@ -315,6 +317,7 @@ ServerMessage = Annotated[
     | Metrics
     | Pong
     | Status
+    | WatchServerMessage
     | RoomServerMessage
     | ErrorMessage,
     Field(discriminator="type"),
@@ -347,7 +350,7 @@ def _only_offers(text: str | bytes) -> None:
         kind = from_json(text)["type"]
     except (ValueError, TypeError, KeyError):
         kind = None
-    if kind != "offer":
+    if kind not in ("offer", "watch.offer"):
         raise TooLarge(
             f"a message of {len(text)} bytes; the limit is {MAX_CLIENT_MESSAGE_BYTES}, and "
             f"{MAX_OFFER_MESSAGE_BYTES} for an offer"

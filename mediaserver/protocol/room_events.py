@@ -77,7 +77,7 @@ class MemberJoined(Wire):
 
 
 class MemberUpdated(Wire):
-    """Somebody's name, role or mutes changed."""
+    """Somebody's name, role, mutes, caption language or broadcast changed."""
 
     type: Literal["member.updated"] = "member.updated"
     seq: int

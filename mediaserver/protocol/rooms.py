@@ -160,6 +160,13 @@ class JoinTicket(Wire):
 # ---- what messages share -------------------------------------------------------------------
 
 
+class BroadcastInfo(Wire):
+    """What a member sends for the others to see and hear."""
+
+    audio: bool
+    video: bool
+
+
 class MemberInfo(Wire):
     """Somebody in the room."""
 
@@ -172,6 +179,8 @@ class MemberInfo(Wire):
     chat_muted: bool = False
     publish_muted: bool = False
     caption_language: str = ""
+    broadcast: BroadcastInfo | None = None
+    """What can be watched (`watch.offer`); null while nothing is sent."""
 
 
 class MemberList(Wire):

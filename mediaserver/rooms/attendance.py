@@ -89,6 +89,7 @@ def _returned(state: RoomState, command: Join, old: MemberRecord) -> MemberRecor
             "grants": command.grants,
             "instance": command.instance,
             "connection": command.connection,
+            "broadcast": None,
             "watches": False,
         }
     )

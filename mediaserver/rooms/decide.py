@@ -7,6 +7,7 @@ from mediaserver.protocol import room_commands as c
 from mediaserver.protocol.messages import ChatSend
 from mediaserver.rooms import attendance, chatting, moderation, watching
 from mediaserver.rooms.decision import (
+    Broadcasting,
     ChangeSettings,
     CloseRoom,
     Context,
@@ -107,6 +108,8 @@ def decide_for_server(state: RoomState, command: ServerCommand, context: Context
             return _end_track(state, command)
         case Watch(member_id=member_id):
             return _changed(state, member_id, {"watches": True})
+        case Broadcasting():
+            return _broadcasting(state, command)
         case Limit(member_id=member_id, grants=grants):
             member = state.members.get(member_id)
             hidden = member is not None and member.grants.hidden  # others were told so
@@ -140,15 +143,20 @@ def _end_track(state: RoomState, command: EndTrack) -> Decision:
     return Decision(state.model_copy(update={"tracks": tracks}), (told,))
 
 
+def _broadcasting(state: RoomState, command: Broadcasting) -> Decision:
+    """Of a connection that its member has left for a newer one it is no news."""
+    member = state.members.get(command.member_id)
+    if member is None or member.connection != command.connection:
+        return Decision(state)
+    return _changed(state, command.member_id, {"broadcast": command.broadcast})
+
+
 def _changed(state: RoomState, member_id: str, change: Mapping[str, object]) -> Decision:
-    """A member changes in what others are not told."""
+    """A member changes; others are told where they see it."""
     before = state.members.get(member_id)
     if before is None:
         return Decision(state)
-    after = before.model_copy(update=change)
-    if after == before:
-        return Decision(state)
-    return Decision(state.model_copy(update={"members": {**state.members, member_id: after}}))
+    return moderation.replaced(state, (before.model_copy(update=change),))
 
 
 def _tick(state: RoomState, context: Context) -> Decision:

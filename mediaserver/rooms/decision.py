@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from mediaserver.protocol.messages import Chat, ServerMessage, TrackEnded, TrackStarted
-from mediaserver.protocol.rooms import Grants, RoomChange, RoomRole
+from mediaserver.protocol.rooms import BroadcastInfo, Grants, RoomChange, RoomRole
 from mediaserver.rooms.state import LeaveReason, MemberKind, MemberRecord, RoomState
 
 
@@ -82,6 +82,15 @@ class Watch:
 
 
 @dataclass(frozen=True, slots=True)
+class Broadcasting:
+    """What a member's connection sends for others to see and hear is this now."""
+
+    member_id: str
+    connection: str
+    broadcast: BroadcastInfo | None
+
+
+@dataclass(frozen=True, slots=True)
 class Limit:
     """A member showed newer credentials, that allow this at most."""
 
@@ -116,6 +125,7 @@ ServerCommand = (
     | StartTrack
     | EndTrack
     | Watch
+    | Broadcasting
     | Limit
     | Tick
     | ChangeSettings

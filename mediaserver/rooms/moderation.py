@@ -13,7 +13,7 @@ from mediaserver.protocol.room_events import MemberUpdated, RoomClosed, RoomUpda
 from mediaserver.protocol.rooms import RoomChange
 from mediaserver.rooms import attendance
 from mediaserver.rooms.decision import Context, Decision
-from mediaserver.rooms.grants import require
+from mediaserver.rooms.grants import grants_of, require
 from mediaserver.rooms.state import MAX_BANS, Ban, MemberRecord, RoomState
 
 _RANK = {"host": 3, "cohost": 2, "member": 1, "listener": 0}
@@ -29,7 +29,7 @@ def update(state: RoomState, member_id: str, asked: MemberUpdate) -> Decision:
             raise BadInput("a name has at least one visible character", code="bad_name")
     if asked.caption_language is not None:
         change["caption_language"] = asked.caption_language
-    return _replaced(state, (member.model_copy(update=change),))
+    return replaced(state, (member.model_copy(update=change),))
 
 
 def clean_name(name: str) -> str:
@@ -50,7 +50,7 @@ def role(state: RoomState, member_id: str, asked: MemberRole) -> Decision:
     changed = [target.model_copy(update={"role": asked.role})]
     if asked.role == "host":
         changed.insert(0, actor.model_copy(update={"role": "cohost"}))
-    return _replaced(state, tuple(changed))
+    return replaced(state, tuple(changed))
 
 
 def mute(state: RoomState, member_id: str, asked: MemberMute) -> Decision:
@@ -61,7 +61,7 @@ def mute(state: RoomState, member_id: str, asked: MemberMute) -> Decision:
         change["chat_muted"] = asked.chat
     if asked.publish is not None:
         change["publish_muted"] = asked.publish
-    return _replaced(state, (target.model_copy(update=change),))
+    return replaced(state, (target.model_copy(update=change),))
 
 
 def kick(state: RoomState, member_id: str, asked: MemberKick, context: Context) -> Decision:
@@ -106,11 +106,13 @@ def _moderated(state: RoomState, actor_id: str, target_id: str) -> MemberRecord:
     return target
 
 
-def _replaced(state: RoomState, members: tuple[MemberRecord, ...]) -> Decision:
-    """Members changed: tell of those where others see it."""
+def replaced(state: RoomState, members: tuple[MemberRecord, ...]) -> Decision:
+    """Members changed: tell of those where others see it. Who may not publish broadcasts nothing."""
     events: list[ServerMessage] = []
     after = dict(state.members)
     for member in members:
+        if member.broadcast is not None and not grants_of(member, state.settings).can_publish:
+            member = member.model_copy(update={"broadcast": None})
         if member.info != after[member.member_id].info and not member.grants.hidden:
             events.append(MemberUpdated(seq=0, member=member.info))
         after[member.member_id] = member

@@ -73,6 +73,7 @@ class LocalMember:
                 "chat_muted": info.chat_muted,
                 "publish_muted": info.publish_muted,
                 "caption_language": info.caption_language,
+                "broadcast": info.broadcast,
             }
         )
         return self.regrant(settings)

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from mediaserver.protocol.rooms import (
+    BroadcastInfo,
     Grants,
     MemberInfo,
     PlaybackState,
@@ -56,6 +57,7 @@ class MemberRecord(_Kept):
     chat_muted: bool = False
     publish_muted: bool = False
     caption_language: str = ""
+    broadcast: BroadcastInfo | None = None
     watches: bool = False
     """It asked for the shared clock: it has a player that a start can wait for."""
 
@@ -71,6 +73,7 @@ class MemberRecord(_Kept):
             chat_muted=self.chat_muted,
             publish_muted=self.publish_muted,
             caption_language=self.caption_language,
+            broadcast=self.broadcast,
         )
 
 

@@ -10,12 +10,14 @@ from mediaserver.kernel.clocks import Clock
 from mediaserver.kernel.errors import (
     Forbidden,
     MediaServerError,
+    NotFound,
     TooManyRequests,
     Unavailable,
 )
 from mediaserver.kernel.tasks import TaskScope
 from mediaserver.protocol import messages as m
 from mediaserver.protocol import room_commands as c
+from mediaserver.protocol import watching as w
 from mediaserver.protocol.problems import ErrorMessage, problem_of
 from mediaserver.protocol.room_events import Ack, ClockPong, Reaction, SomebodyTyping
 from mediaserver.rooms.decide import MemberCommand
@@ -38,7 +40,15 @@ MAX_PENDING = 100
 LOOK_S = 2.0
 """How often a connection's credentials are looked at."""
 
-RoomMessage = MemberCommand | c.Typing | c.React | c.ClockPing | c.PlaybackReport | c.Authenticate
+RoomMessage = (
+    MemberCommand
+    | c.Typing
+    | c.React
+    | c.ClockPing
+    | c.PlaybackReport
+    | c.Authenticate
+    | w.WatchClientMessage
+)
 _FREE = (m.Ping, m.Candidate, c.ClockPing)
 """Not counted against the member's messages, but against a wider bound of their own."""
 
@@ -141,6 +151,8 @@ class RoomDesk:
                 self._room.tell(reaction, ("reaction", id(message)))
             case c.PlaybackReport(round_trip_ms=round_trip_ms):
                 self._room.round_trips_s[self._id] = min(round_trip_ms / 1000, 10.0)
+            case w.WatchOffer() | w.WatchCandidate() | w.WatchStop():
+                raise NotFound("nobody broadcasts that can be watched", code="no_broadcast")
             case c.Authenticate():
                 self._later(self._authenticate(message), message)
             case _:

@@ -17,6 +17,7 @@ from mediaserver_client.room_events import RoomServerMessage
 from mediaserver_client.room_types import MAX_CHAT_CHARACTERS as MAX_CHAT_CHARACTERS
 from mediaserver_client.room_types import Chat as Chat
 from mediaserver_client.room_types import Grants, RoomRole
+from mediaserver_client.watching import WatchClientMessage, WatchServerMessage
 from mediaserver_client.wire import from_json as from_json
 
 Task = Literal["transcribe", "translate"]
@@ -140,6 +141,7 @@ ClientMessage = (
     | ChatSend
     | Ping
     | Leave
+    | WatchClientMessage
     | RoomClientMessage
 )
 
@@ -355,6 +357,7 @@ ServerMessage = (
     | Metrics
     | Pong
     | Status
+    | WatchServerMessage
     | RoomServerMessage
     | ErrorMessage
 )

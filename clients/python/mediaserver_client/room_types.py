@@ -131,6 +131,14 @@ class RoomToken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BroadcastInfo:
+    """What a member sends for the others to see and hear."""
+
+    audio: bool
+    video: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MemberInfo:
     """Somebody in the room."""
 
@@ -143,6 +151,8 @@ class MemberInfo:
     chat_muted: bool = False
     publish_muted: bool = False
     caption_language: str = ""
+    broadcast: BroadcastInfo | None = None
+    """What can be watched; None while nothing is sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

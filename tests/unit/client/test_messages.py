@@ -97,6 +97,7 @@ def test_what_the_client_sends_has_the_same_fields(name: str) -> None:
         (rooms.Invitation, room_types.Invitation),
         (rooms.JoinTicket, room_types.JoinTicket),
         (rooms.MemberInfo, room_types.MemberInfo),
+        (rooms.BroadcastInfo, room_types.BroadcastInfo),
         (rooms.QueueItem, room_types.QueueItem),
         (rooms.PlaybackState, room_types.PlaybackState),
         (server_commands.QueueItemNew, room_types.QueueItemNew),

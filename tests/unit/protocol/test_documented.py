@@ -76,6 +76,7 @@ def test_fields_that_have_to_be_there_are_marked(name: str) -> None:
         ("RoomSettings", rooms.RoomSettings),
         ("RoomInfo", rooms.RoomInfo),
         ("MemberInfo", rooms.MemberInfo),
+        ("BroadcastInfo", rooms.BroadcastInfo),
         ("QueueItem", rooms.QueueItem),
         ("QueueItemNew", room_commands.QueueItemNew),
         ("PlaybackState", rooms.PlaybackState),
