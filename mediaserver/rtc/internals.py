@@ -10,10 +10,12 @@ from collections.abc import Callable
 
 from aioice import Candidate
 from aioice.stun import TransactionError
-from aiortc import RTCPeerConnection, RTCRtpTransceiver
+from aiortc import RTCPeerConnection, RTCRtpSender, RTCRtpTransceiver
+from aiortc.codecs.h264 import H264Encoder
+from aiortc.codecs.vpx import Vp8Encoder
 from aiortc.rtcdtlstransport import RTCDtlsTransport, RtpRouter
 from aiortc.rtcicetransport import RTCIceTransport
-from aiortc.rtcrtpparameters import RTCRtpReceiveParameters
+from aiortc.rtcrtpparameters import RTCRtpReceiveParameters, RTCRtpSendParameters
 from aiortc.rtcrtpreceiver import RTCRtpReceiver
 from aiortc.rtcsctptransport import DataChunk, RTCSctpTransport
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -132,6 +134,61 @@ def unregister_receiver(receiver: RTCRtpReceiver) -> None:
     receiver.transport._unregister_rtp_receiver(receiver)
 
 
+def replace_sender(transceiver: RTCRtpTransceiver, sender: RTCRtpSender) -> None:
+    """Put our own sender in the place of aiortc's, before that has started.
+
+    aiortc's sender takes what it sends from a track, in a task of its own for each section, and
+    says of it in its reports that it was captured when it was sent. `RTCPeerConnection` has no way
+    to be given another one. What is of the same stream (a=msid) is played in sync.
+    """
+    sender._stream_id = transceiver.sender._stream_id
+    sender._ssrc = transceiver.sender._ssrc  # its receiver reports with that one
+    transceiver._RTCRtpTransceiver__sender = sender  # type: ignore[attr-defined]
+
+
+def prefer_codec(transceiver: RTCRtpTransceiver, name: str) -> None:
+    """Answer with codec `name` first; after a remote offer, which set the codecs in its order.
+
+    `setCodecPreferences` comes too late then, and tells profiles apart by all their parameters.
+    """
+    preferred = [c for c in transceiver._codecs if c.name.lower() == name.lower()]
+    bases = {codec.payloadType for codec in preferred}
+    preferred += [c for c in transceiver._codecs if c.parameters.get("apt") in bases]
+    others = [codec for codec in transceiver._codecs if codec not in preferred]
+    transceiver._codecs = preferred + others
+
+
+def register_sender(sender: RTCRtpSender, parameters: RTCRtpSendParameters) -> None:
+    """Have the transport hand `sender` the RTCP that is about its SSRC."""
+    sender.transport._register_rtp_sender(sender, parameters)
+
+
+def unregister_sender(sender: RTCRtpSender) -> None:
+    """Undo `register_sender`."""
+    sender.transport._unregister_rtp_sender(sender)
+
+
+def payloads_of(codec: str, data: bytes, picture_id: int) -> list[bytes]:
+    """Cut an encoded frame into RTP payloads, as aiortc's encoders do after encoding.
+
+    Their public `pack` copies into an `av.Packet` first, and fails on an empty NAL unit.
+    """
+    if codec == "VP8":
+        return Vp8Encoder._packetize(data, picture_id)
+    if codec == "H264":
+        units = H264Encoder._split_bitstream(data)
+        return H264Encoder._packetize(unit for unit in units if unit)
+    return [data]
+
+
+def unsent_bytes(transport: RTCIceTransport) -> int:
+    """Return how much waits for the socket to take it; asyncio's queue has no bound."""
+    pair = transport._connection._nominated.get(1)
+    datagrams = pair.protocol.transport if pair is not None else None
+    size = getattr(datagrams, "get_write_buffer_size", None)  # a TURN client has none
+    return int(size()) if size is not None else 0
+
+
 def forget_ssrc(receiver: RTCRtpReceiver, ssrc: int) -> None:
     """Drop an SSRC that the router learned from a packet; it keeps them without a bound."""
     router: RtpRouter = receiver.transport._rtp_router
@@ -144,10 +201,10 @@ def abort(transport: RTCIceTransport) -> None:
         protocol.transport.close()  # of a datagram transport: at once
 
 
-async def send_rtcp(receiver: RTCRtpReceiver, packet: bytes) -> None:
-    """Send an RTCP packet; nothing happens if the transport is not connected."""
+async def send_rtp(end: RTCRtpReceiver | RTCRtpSender, packet: bytes) -> None:
+    """Send an RTP or RTCP packet; nothing happens if the transport is not connected."""
     try:
-        await receiver.transport._send_rtp(packet)
+        await end.transport._send_rtp(packet)
     except ConnectionError:
         return
 

@@ -5,11 +5,13 @@
     answer = await peer.accept(offer_sdp)     # again for each renegotiation
     await peer.add_candidate(line, mid, index)  # trickle, before or after the offer
     peer.send("captions", json, key=..., replaces=...)  # False: that channel is not open
+    peer.broadcast                            # a MediaSource: what it sends, to be watched
     peer.stats()                              # PeerStats of the last second
     peer.videos["1"].open_viewer()            # newest frames; decoded only while somebody looks
     await peer.stop_audio()                   # what came is handed on, audio_ended is told
     await peer.flush(1.0)                     # wait until the peer has all messages
     await peer.close("left")                  # bounded, idempotent
+    peers.open_viewer(peer.broadcast, listener)  # a ViewerPeer (see `viewing`)
     await peers.aclose()
 
 What it has in common with other connections is in `connection`.
@@ -28,11 +30,13 @@ from mediaserver.rtc.broadcast import Broadcast
 from mediaserver.rtc.config import RtcConfig
 from mediaserver.rtc.connection import Connection
 from mediaserver.rtc.datachannels import DataChannels
-from mediaserver.rtc.listener import CloseReason, GuardedListener, PeerListener
+from mediaserver.rtc.encoded import MediaSource
+from mediaserver.rtc.listener import CloseReason, GuardedListener, PeerListener, ViewerListener
 from mediaserver.rtc.sdp import SESSION_RULES, Offer, Rules
 from mediaserver.rtc.sections import Sections
 from mediaserver.rtc.stats import PeerStats, StreamCounters
 from mediaserver.rtc.video import VideoTrack
+from mediaserver.rtc.viewing import ViewerPeer
 
 __all__ = ["CloseReason", "Peer", "PeerListener", "PeerStats", "Peers", "RtcConfig"]
 
@@ -148,24 +152,47 @@ class Peers:
         self._clock = clock or SystemClock()
         self._scope = TaskScope("peers")
         self._peers: set[Peer] = set()
+        self._viewers: set[ViewerPeer] = set()
         self._executor = ThreadPoolExecutor(2, thread_name_prefix="video-decoder")
 
     def __len__(self) -> int:
         return len(self._peers)
 
+    @property
+    def viewers(self) -> int:
+        """How many viewers there are."""
+        return len(self._viewers)
+
     def open(self, listener: PeerListener, peer_id: str | None = None) -> Peer:
         """Make a peer, which has `connect_timeout_s` to be connected. Raises Unavailable."""
-        if self._scope.closed:
-            raise Unavailable("this server is stopping", code="draining", retry_after_s=5.0)
+        self._must_be_open()
         peer = Peer(peer_id or new_id("p", 12), self.config, listener, self._clock, self._executor)
         self._peers.add(peer)
         task = self._scope.spawn(peer.id, peer.run())
         task.add_done_callback(lambda _: self._peers.discard(peer))
         return peer
 
+    def open_viewer(
+        self, source: MediaSource, listener: ViewerListener, peer_id: str | None = None
+    ) -> ViewerPeer:
+        """Make a peer that watches `source`; as long to be connected. Raises Unavailable."""
+        self._must_be_open()
+        viewer = ViewerPeer(peer_id or new_id("v", 12), self.config, source, listener, self._clock)
+        self._viewers.add(viewer)
+        task = self._scope.spawn(viewer.id, viewer.run())
+        task.add_done_callback(lambda _: self._viewers.discard(viewer))
+        return viewer
+
+    def _must_be_open(self) -> None:
+        if self._scope.closed:
+            raise Unavailable("this server is stopping", code="draining", retry_after_s=5.0)
+
     async def aclose(self) -> None:
         """Close all peers, at once and within a few seconds; no more can be opened."""
-        closing = [peer.close("left", "the server is stopping") for peer in tuple(self._peers)]
+        closing = [
+            peer.close("left", "the server is stopping")
+            for peer in (*tuple(self._viewers), *tuple(self._peers))
+        ]
         limit_s = 3 * self.config.close_timeout_s + 2.0
         try:
             async with asyncio.timeout(limit_s):

@@ -162,7 +162,7 @@ class Receiver(RTCRtpReceiver):
             if self._own_ssrc is None or not self._statistics or not self._enabled:
                 continue
             reports = [self._report_on(ssrc) for ssrc in self._statistics]
-            await internals.send_rtcp(
+            await internals.send_rtp(
                 self, bytes(RtcpRrPacket(ssrc=self._own_ssrc, reports=reports))
             )
             wanted_bps = self._sink.wanted_bps()
@@ -197,12 +197,12 @@ class Receiver(RTCRtpReceiver):
         if self._own_ssrc is not None:
             packet = RtcpRtpfbPacket(fmt=RTCP_RTPFB_NACK, ssrc=self._own_ssrc, media_ssrc=ssrc)
             packet.lost = missing
-            await internals.send_rtcp(self, bytes(packet))
+            await internals.send_rtp(self, bytes(packet))
 
     async def _send_feedback(self, fmt: int, ssrc: int, fci: bytes) -> None:
         if self._own_ssrc is not None:
             packet = RtcpPsfbPacket(fmt=fmt, ssrc=self._own_ssrc, media_ssrc=ssrc, fci=fci)
-            await internals.send_rtcp(self, bytes(packet))
+            await internals.send_rtp(self, bytes(packet))
 
     # ---- figures ------------------------------------------------------------------------------
 

@@ -43,6 +43,8 @@ class Rules:
     """Refuse an offer that sends no audio."""
     only_sends: bool = False
     """Refuse media sections that do not send."""
+    only_receives: bool = False
+    """Refuse all but media sections that receive."""
     max_tracks_per_kind: int = 4
 
 
@@ -50,6 +52,8 @@ SESSION_RULES = Rules()
 """A member of a room: may publish several tracks, or only read the data channels."""
 WHIP_RULES = Rules(needs_audio=True, only_sends=True, max_tracks_per_kind=1)
 """A WHIP publisher: RFC 9725 sections 4.2 and 4.4.2."""
+VIEWER_RULES = Rules(only_receives=True, max_tracks_per_kind=1)
+"""Who watches a broadcast: one audio and one video section at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,8 @@ class Section:
     """Whether the offerer sends media in it."""
     stopped: bool
     """Port 0 outside the bundle: the offerer stopped its transceiver for good (RFC 9429 5.2.2)."""
+    codecs: tuple[str, ...] = ()
+    """Those offered that are spoken here, in the offer's order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +106,7 @@ def check_offer(text: str, rules: Rules = SESSION_RULES, previous: Offer | None 
             kind=media.kind,
             sends=media.direction in ("sendonly", "sendrecv") and media.kind in _MEDIA_KINDS,
             stopped=index in stopped,
+            codecs=tuple(dict.fromkeys(_common_codecs(media))),
         )
         for index, media in enumerate(description.media)
     )
@@ -238,6 +245,11 @@ def _check_ice(media: MediaDescription) -> None:
 def _check_media(media: MediaDescription, rules: Rules, stopped: bool) -> None:
     mid = media.rtp.muxId
     if media.kind == "application":
+        if rules.only_receives:
+            raise Unprocessable(
+                f"section {mid}: who watches has no data channel here; offer audio and video only",
+                code="unusable",
+            )
         legacy = media.profile == "DTLS/SCTP" and len(media.fmt) == 1 and media.fmt[0].isdigit()
         if not legacy and "webrtc-datachannel" not in media.fmt:
             raise Unprocessable(f"section {mid}: only data channels are taken", code="unusable")
@@ -262,6 +274,11 @@ def _check_media(media: MediaDescription, rules: Rules, stopped: bool) -> None:
             f"{', '.join(offered) or 'none with a=rtpmap'}; spoken here: {_SPOKEN[media.kind]}",
             code="no_common_codec",
         )
+    if rules.only_receives and not stopped and media.direction not in ("recvonly", "sendrecv"):
+        raise Unprocessable(
+            f"section {mid} is {media.direction}; a viewer's sections are recvonly",
+            code="not_receiving",
+        )
     if rules.only_sends and not stopped and media.direction not in ("sendonly", "sendrecv"):
         raise Unprocessable(
             f"section {mid} is {media.direction}; a publisher's sections are sendonly",
@@ -269,12 +286,14 @@ def _check_media(media: MediaDescription, rules: Rules, stopped: bool) -> None:
         )
 
 
-def _common_codecs(media: MediaDescription) -> bool:
+def _common_codecs(media: MediaDescription) -> list[str]:
+    if media.kind not in _MEDIA_KINDS:
+        return []
     try:
         common = find_common_codecs(CODECS[media.kind], media.rtp.codecs)
     except (TypeError, ValueError):  # parameters that are not what the codec has
-        return False
-    return any(not is_rtx(codec) for codec in common)
+        return []
+    return [codec.name for codec in common if not is_rtx(codec)]
 
 
 def _check_sections(
@@ -306,6 +325,8 @@ def _check_sections(
         raise Unprocessable(
             "the offer sends no audio, so there is nothing to caption", code="no_audio"
         )
+    if rules.only_receives:
+        return
     if not audio and not any(section.kind == "application" for section in live):
         raise Unprocessable(
             "the offer has neither audio to caption nor a data channel to send captions on",
