@@ -1,4 +1,4 @@
-/** Commands that await their `ack` or `error`, by id. */
+/** Commands that await their `ack`, `error` or `watch.answer`, by id. */
 
 import { ProblemError, TIMED_OUT } from "./problems.js";
 
@@ -26,10 +26,10 @@ export class Commands {
   }
 
   /**
-   * Resolves with the `ack` of the command `id`. Rejects with ProblemError: refused, no answer, or
+   * Resolves with the `ack` (or `watch.answer`) of the command `id`. Rejects with ProblemError: refused, no answer, or
    * the connection is lost (then it may have been done all the same).
    * @param {string} id
-   * @returns {Promise<import("./types.d.ts").Ack>}
+   * @returns {Promise<any>}
    */
   answer(id) {
     return new Promise((resolve, reject) => {
@@ -41,9 +41,12 @@ export class Commands {
     });
   }
 
-  /** Takes an `ack` or an `error`; false if nobody waits for it. @param {ServerMessage} message */
+  /** Takes an answer; false if nobody waits for it. @param {ServerMessage} message */
   take(message) {
     if (message.type === "ack") return this.#settle(message.id, ({ resolve }) => resolve(message));
+    if (message.type === "watch.answer") {
+      return this.#settle(message.in_reply_to ?? "", ({ resolve }) => resolve(message));
+    }
     if (message.type !== "error" || !message.in_reply_to) return false;
     const error = new ProblemError(message.problem);
     return this.#settle(message.in_reply_to, ({ reject }) => reject(error));

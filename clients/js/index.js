@@ -1,4 +1,4 @@
-/** mediaserver's client: sessions, rooms, captions, transcripts. See README.md and index.d.ts. */
+/** mediaserver's client: sessions, rooms, broadcasts, captions, transcripts. See README.md and index.d.ts. */
 
 export { Account } from "./account.js";
 export { RoomsApi } from "./api.js";
@@ -14,3 +14,4 @@ export { RoomState } from "./room-state.js";
 export { MediaSession } from "./session.js";
 export { PlaybackFollower, positionAt } from "./sync.js";
 export { formatTranscript, TRANSCRIPT_FORMATS } from "./transcript.js";
+export { Viewer } from "./viewer.js";

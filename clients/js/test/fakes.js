@@ -154,14 +154,16 @@ export class FakePeerConnection {
     return { label, ...options };
   }
 
-  addTransceiver(track, init) {
+  addTransceiver(trackOrKind, init) {
+    const track = typeof trackOrKind === "string" ? null : trackOrKind;
+    const kind = track?.kind ?? trackOrKind;
     const sender = {
       track,
       replaceTrack: async (next) => {
         sender.track = next;
       },
     };
-    this.transceivers.push({ sender, receiver: { track: { kind: track.kind } }, init });
+    this.transceivers.push({ sender, receiver: { track: { kind } }, init });
   }
 
   getTransceivers() {
@@ -181,6 +183,11 @@ export class FakePeerConnection {
 
   async setRemoteDescription(description) {
     this.remoteDescription = description;
+  }
+
+  /** The server sends the stream's tracks. */
+  bring(stream) {
+    for (const track of stream.getTracks()) this.ontrack?.({ track, streams: [stream] });
   }
 
   become(state) {
