@@ -7,6 +7,7 @@ import { Level } from "./level.js";
 
 const NEVER_HEARD_S = 8;
 const NO_LONGER_HEARD_S = 20;
+const HINT = "Your speech becomes captions, and the room can watch and hear you live.";
 const NOTICES = ["capture", "camera", "silence", "media"];
 
 export class Broadcast {
@@ -190,7 +191,7 @@ export class Broadcast {
     $("start-text").textContent = text || (on ? "Stop captions" : "Start captions");
     $("start-icon").setAttribute("href", on ? "#i-stop" : "#i-mic");
     $("dock-hint").hidden = on;
-    $("dock-hint").textContent = this.#barrier || "Your speech becomes captions for the room.";
+    $("dock-hint").textContent = this.#barrier || HINT;
     start.disabled = captureBarrier() !== null || (this.#barrier !== "" && !on);
     $("mute").disabled = !on;
     $("mute").setAttribute("aria-pressed", String(on && this.#muted));

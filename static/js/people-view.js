@@ -3,6 +3,7 @@
 import { ProblemError } from "../../clients/js/index.js";
 import { ask } from "./confirm.js";
 import { $, icon, make, say } from "./dom.js";
+import { offersOf } from "./live-offers.js";
 import { openMenu } from "./menu.js";
 
 const ROLES = { host: "Host", cohost: "Co-host", member: "Member", listener: "Listener" };
@@ -14,19 +15,22 @@ export class PeopleView {
   #notices;
   #colourOf;
   #rename;
+  #watch;
 
   /**
    * @param {import("../../clients/js/index.js").Room} room
    * @param {import("./notices.js").Notices} notices
    * @param {(memberId: string) => number} colourOf
    * @param {(name: string) => Promise<void>} rename
+   * @param {import("./live-offers.js").LiveOffers} offers
    */
-  constructor(room, notices, colourOf, rename) {
+  constructor(room, notices, colourOf, rename, offers) {
     this.#room = room;
     this.#notices = notices;
     this.#colourOf = colourOf;
     this.#rename = rename;
-    for (const type of ["members", "speakers", "grants"]) room.on(type, () => this.#render());
+    this.#watch = (memberId) => offers.watch(memberId);
+    for (const type of ["members", "speakers", "grants", "queue", "playback"]) room.on(type, () => this.#render());
     room.on("came", (member) => say(`${member.name} came`));
     room.on("went", ({ member, reason }) => {
       const how = { kicked: "was sent away", banned: "was banned" }[reason] ?? "left";
@@ -57,8 +61,11 @@ export class PeopleView {
     const mark = (symbol, text) => {
       const made = make("span", { class: "person-mark", title: text }, icon(symbol), make("span", { class: "vh", text }));
       marks.push(made);
+      return made;
     };
-    if (speaking) mark("mic", "on air");
+    const { broadcast } = member;
+    if (broadcast) mark("live", broadcast.video ? "live with picture" : "live with sound").dataset.live = "";
+    else if (speaking) mark("mic", "on air");
     if (member.publish_muted) mark("mic-off", "microphone muted by a host");
     if (member.chat_muted) mark("chat-off", "chat muted by a host");
     const about = [ROLES[member.role], KINDS[member.kind] ?? ""].filter(Boolean).join(" · ");
@@ -74,7 +81,9 @@ export class PeopleView {
         make("p", { class: "person-role", text: about }),
       ),
     );
+    const offer = offersOf(this.#room).find(({ memberId }) => memberId === member.member_id);
     const entries = own ? this.#own(member) : this.#others(member);
+    if (offer) entries.unshift([offer.label, () => this.#watch(member.member_id)]);
     if (entries.length > 0) {
       const button = make("button", {
         type: "button",

@@ -1,8 +1,7 @@
-/** The player and its bar: what plays, where, how far off, and what to do about it. */
+/** The player and its bar: what plays, where, how far off. A live item is the live view's. */
 
 import { MediaPlayer, ProblemError } from "../../clients/js/index.js";
 import { $, say } from "./dom.js";
-import { recall, store } from "./preferences.js";
 
 const SHOW_MS = 400;
 const SEEK_STEP_S = 5;
@@ -17,34 +16,37 @@ export class PlayerView {
   #lastShown = 0;
   #seeking = false;
   #seekTimer = null;
-  #note = "";
+  #note;
   #sync = null;
 
   /**
    * @param {import("../../clients/js/index.js").Room} room
    * @param {import("./stage.js").Stage} stage
    * @param {import("./notices.js").Notices} notices
+   * @param {import("./stage-note.js").StageNote} note
    */
-  constructor(room, stage, notices) {
+  constructor(room, stage, notices, note) {
     this.#room = room;
     this.#stage = stage;
     this.#notices = notices;
+    this.#note = note;
     this.player = new MediaPlayer(room, $("player"));
     this.player.on("sync", (sync) => this.#follow(sync));
     this.player.on("item", () => this.#item());
     room.on("playback", ({ state, by, snapshot }) => this.#told(state, by, snapshot));
     room.on("queue", () => this.#item());
     room.on("grants", () => this.#mayI());
-    room.on("speakers", () => this.#item());
     this.#setUpButtons();
     this.#setUpSeek();
-    this.#setUpSound();
     this.#item();
-    this.#mayI();
   }
 
   get #state() {
     return this.#room.state.playback;
+  }
+
+  get #live() {
+    return this.#room.state.item?.kind === "live";
   }
 
   get #mayControl() {
@@ -64,7 +66,7 @@ export class PlayerView {
 
   #setUpButtons() {
     const toggle = () => {
-      if (!this.#mayControl || !this.#state?.item_id) return;
+      if (this.#live || !this.#mayControl || !this.#state?.item_id) return;
       const { player } = this;
       this.#control(this.#state.playing ? player.pause() : player.play());
     };
@@ -76,10 +78,6 @@ export class PlayerView {
       this.player.resync();
       this.#render(this.player.sync);
       say("Coming to the shared position");
-    });
-    $("stage-note-button").addEventListener("click", () => {
-      if (this.player.problem?.retryable) this.player.retry();
-      else this.player.unblock();
     });
   }
 
@@ -108,34 +106,11 @@ export class PlayerView {
     });
   }
 
-  #setUpSound() {
-    const [video, volume] = [$("player"), $("volume")];
-    const show = () => {
-      const off = video.muted || video.volume === 0;
-      $("sound").setAttribute("aria-pressed", String(off));
-      $("sound-icon").setAttribute("href", off ? "#i-volume-off" : "#i-volume");
-      volume.value = String(video.muted ? 0 : Math.round(video.volume * 100));
-      volume.setAttribute("aria-valuetext", off ? "off" : `${volume.value} %`);
-    };
-    const known = Number(recall("volume", "100"));
-    video.volume = known >= 0 && known <= 100 ? known / 100 : 1;
-    $("sound").addEventListener("click", () => {
-      video.muted = !video.muted;
-      if (!video.muted && video.volume === 0) video.volume = 0.5;
-    });
-    volume.addEventListener("input", () => {
-      video.muted = false;
-      video.volume = Number(volume.value) / 100;
-      store("volume", volume.value);
-    });
-    video.addEventListener("volumechange", show);
-    show();
-  }
-
   #mayI() {
     const may = this.#mayControl;
-    for (const id of ["play", "seek", "rate", "next"]) $(id).disabled = !may;
-    $("play").title = may ? "" : "The hosts control the playback of this room";
+    for (const id of ["seek", "rate"]) $(id).disabled = !may;
+    $("play").disabled = !may && !this.#live;
+    $("play").title = may || this.#live ? "" : "The hosts control the playback of this room";
     $("stage-add").hidden = !may;
     this.#next();
   }
@@ -154,11 +129,12 @@ export class PlayerView {
     this.#stage.media = item !== null;
     $("player").hidden = item === null || item.kind === "live" || problem !== null;
     $("player").setAttribute("aria-label", item ? `The room watches: ${item.title}` : "What the room watches");
-    this.#next();
+    this.#mayI();
     this.#render(this.player.sync);
   }
 
   #told(state, by, snapshot) {
+    if (this.#live) return this.#item();
     $("play-icon").setAttribute("href", state.playing ? "#i-pause" : "#i-play");
     $("play").setAttribute("aria-label", state.playing ? "Pause for everyone" : "Play for everyone");
     const rate = [...$("rate").options].find(({ value }) => Number(value) === state.rate);
@@ -182,7 +158,8 @@ export class PlayerView {
   }
 
   #render(sync) {
-    if ($("playbar").hidden) return this.#noteOf(null);
+    if (this.#live) return;
+    if ($("playbar").hidden) return this.#note.show(null);
     if (!this.#seeking) {
       const { durationS, positionS } = this.player;
       $("seek").max = String(Math.ceil(durationS ?? Math.max(100, positionS ?? 0)));
@@ -195,7 +172,7 @@ export class PlayerView {
     drift.dataset.state = state;
     drift.dataset.ms = sync.driftS === null ? "" : String(Math.round(sync.driftS * 1000));
     if ($("drift-text").textContent !== text) $("drift-text").textContent = text;
-    this.#noteOf(this.#noteNow(sync));
+    this.#note.show(this.#noteNow(sync));
   }
 
   #showTime(seconds) {
@@ -218,39 +195,24 @@ export class PlayerView {
     return ["busy", `${far} ${ms < 0 ? "behind" : "ahead"}`];
   }
 
-  /** What is said over the picture: [title, text, button]. */
+  /** What is said over the picture. */
   #noteNow(sync) {
-    const { problem, item } = this.player;
-    if (problem?.code === "live") return this.#liveNote(problem, item);
-    if (problem) return [problem.title, problem.detail, problem.retryable ? "Try again" : ""];
+    const { problem } = this.player;
+    const unblock = () => this.player.unblock();
+    if (problem) {
+      const again = { button: "Try again", action: () => this.player.retry() };
+      return { title: problem.title, text: problem.detail, ...(problem.retryable ? again : {}) };
+    }
     if (!this.#state?.playing) return null;
     if (sync.blocked) {
-      return ["Everybody is watching", "Your browser starts the sound only after a click.", "Click to join the playback"];
+      const text = "Your browser starts the sound only after a click.";
+      return { title: "Everybody is watching", text, button: "Click to join the playback", action: unblock };
     }
     const { state } = this.#room;
     const waiting = sync.waitingFor.map((id) => (id === state.memberId ? "you" : state.nameOf(id)));
     if (waiting.length === 0) return null;
     const names = waiting.slice(0, 3).join(", ") + (waiting.length > 3 ? ` and ${waiting.length - 3} more` : "");
-    return [`Waiting for ${names}`, "It starts for all at the same moment.", ""];
-  }
-
-  #liveNote(problem, item) {
-    const { state } = this.#room;
-    const on = [...state.tracks.values()].filter((id) => !item?.member_id || id === item.member_id);
-    const who = [...new Set(on)].map((id) => state.nameOf(id)).join(", ");
-    return [who ? `${who} is on air` : "Nobody is on air yet", problem.detail, ""];
-  }
-
-  #noteOf(note) {
-    const text = JSON.stringify(note);
-    if (text === this.#note) return;
-    this.#note = text;
-    const [title, detail, button] = note ?? ["", "", ""];
-    $("stage-note").hidden = note === null;
-    $("stage-note-title").textContent = title;
-    $("stage-note-text").textContent = detail;
-    $("stage-note-button").textContent = button;
-    $("stage-note-button").hidden = !button;
+    return { title: `Waiting for ${names}`, text: "It starts for all at the same moment." };
   }
 }
 

@@ -25,7 +25,7 @@ export class QueueView {
       this.#add();
     });
     $("queue-live").addEventListener("click", () =>
-      this.#send(room.add({ kind: "live", title: "Live broadcast" }), "Added to the queue"),
+      this.#send(room.add({ kind: "live", title: "Whoever is live" }), "Added to the queue"),
     );
     $("queue-url").addEventListener("input", () => ($("queue-error").textContent = ""));
     this.#render();
@@ -73,6 +73,7 @@ export class QueueView {
     list.replaceChildren(...queue.map((item, index) => this.#row(item, index, queue.length, playback, may)));
     $("queue-empty").hidden = queue.length > 0;
     $("queue-form").hidden = !may;
+    $("queue-live").hidden = queue.some(({ kind, member_id }) => kind === "live" && !member_id);
     $("queue-locked").hidden = may;
     const count = $("queue-count");
     count.hidden = queue.length === 0;

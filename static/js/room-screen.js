@@ -8,6 +8,8 @@ import { ConnectionView } from "./connection-view.js";
 import { $, say } from "./dom.js";
 import { Downloads } from "./downloads.js";
 import { FiguresView } from "./figures-view.js";
+import { LiveOffers } from "./live-offers.js";
+import { LiveView } from "./live-view.js";
 import { PeopleView } from "./people-view.js";
 import { PlayerView } from "./player-view.js";
 import { recall, store, storeVisit } from "./preferences.js";
@@ -15,8 +17,11 @@ import { QueueView } from "./queue-view.js";
 import { setUpReactions } from "./reactions.js";
 import { setUpInvite, setUpRoomSettings } from "./room-dialogs.js";
 import { showRoom } from "./rooms.js";
+import { setUpScreen } from "./screen.js";
 import { fillLanguages, Setup } from "./setup.js";
+import { Sound } from "./sound.js";
 import { Stage } from "./stage.js";
+import { StageNote } from "./stage-note.js";
 import { setUpTabs } from "./tabs.js";
 import { TranscriptView } from "./transcript-view.js";
 
@@ -57,9 +62,13 @@ export function enterRoom({ room: roomName, name, invitation, token, place, acco
   const transcript = new TranscriptView(isOwn, colourOf);
   const chat = new ChatView(room, api, notices, colourOf);
   const downloads = new Downloads(session, isOwn, roomName, notices);
-  new PlayerView(room, stage, notices);
+  const note = new StageNote();
+  const sound = new Sound($("player"), $("live"));
+  new PlayerView(room, stage, notices, note);
+  new LiveView(room, { stage, note, sound, colourOf, barrier: () => speakingBarrier(room.state) });
   new QueueView(room, notices);
-  new PeopleView(room, notices, colourOf, (wanted) => rename(room, setup, notices, wanted));
+  const offers = setUpOffers(room, notices, stage);
+  new PeopleView(room, notices, colourOf, (wanted) => rename(room, setup, notices, wanted), offers);
   new ConnectionView(room, notices, (wrong) => signIn.ask(wrong), () => signIn.signedIn);
   const broadcast = new Broadcast({ session, setup, stage, notices, figures });
   room.on("grants", () => broadcast.allow(speakingBarrier(room.state)));
@@ -98,7 +107,7 @@ export function enterRoom({ room: roomName, name, invitation, token, place, acco
     leave(session);
   });
   setUpSize(() => transcript.follow());
-  setUpFullScreen();
+  setUpScreen($("player"), $("live"));
   setUpAnnouncing(transcript);
   setUpReading(room, notices);
   $("name").addEventListener("change", () => rename(room, setup, notices, setup.name));
@@ -110,6 +119,27 @@ export function enterRoom({ room: roomName, name, invitation, token, place, acco
   });
   window.addEventListener("pagehide", () => session.close());
   connect(session);
+}
+
+/** Buttons that put a broadcast on: over the empty stage, in the queue, and for one's own. */
+function setUpOffers(room, notices, stage) {
+  const others = ({ own }) => !own;
+  const idleHint = $("stage-hint").textContent;
+  const places = [
+    { element: $("stage-offers"), shows: others, style: "button-primary" },
+    { element: $("queue-offers"), shows: () => true, style: "" },
+    { element: $("own-offer"), shows: ({ own }) => own, style: "" },
+  ];
+  return new LiveOffers(room, notices, places, (offers) => {
+    const [first] = offers.filter(others);
+    stage.offering = first !== undefined;
+    $("stage-add").classList.toggle("button-primary", !first);
+    const [title, hint] = first
+      ? [`${room.state.nameOf(first.memberId)} is live`, "Everybody in the room watches what you put on."]
+      : ["Nothing is playing yet", idleHint];
+    $("stage-title").textContent = title;
+    $("stage-hint").textContent = hint;
+  });
 }
 
 /** Why one may not speak here; "" where one may. */
@@ -226,19 +256,6 @@ function setUpSize(onChange) {
   $("smaller").addEventListener("click", () => step(-1));
   $("larger").addEventListener("click", () => step(1));
   show();
-}
-
-function setUpFullScreen() {
-  const button = $("fullscreen");
-  button.hidden = !document.fullscreenEnabled;
-  button.addEventListener("click", () => {
-    if (document.fullscreenElement) document.exitFullscreen();
-    else $("theatre").requestFullscreen().catch(() => say("Full screen is not allowed here"));
-  });
-  $("player").addEventListener("dblclick", () => button.click());
-  document.addEventListener("fullscreenchange", () =>
-    button.setAttribute("aria-pressed", String(document.fullscreenElement !== null)),
-  );
 }
 
 function setUpAnnouncing(transcript) {

@@ -23,6 +23,8 @@ export class Stage {
   #heard = false;
   #speakers = new Set();
   #media = false;
+  #own = false;
+  #offering = false;
   #isOwn;
   #still = matchMedia("(prefers-reduced-motion: reduce)");
 
@@ -35,6 +37,19 @@ export class Stage {
   set media(on) {
     if (this.#media === on) return;
     this.#media = on;
+    this.#mode();
+  }
+
+  /** Whether what the room watches is one's own broadcast; one's own picture is large then. */
+  set own(on) {
+    if (this.#own === on) return;
+    this.#own = on;
+    this.#mode();
+  }
+
+  /** Whether there is something to put on, though captions are being read. */
+  set offering(on) {
+    this.#offering = on;
     this.#mode();
   }
 
@@ -134,9 +149,9 @@ export class Stage {
   #mode() {
     const reading = this.#lines.size > 0;
     const mode = this.#publishing ? "live" : reading ? "reading" : "idle";
-    this.#stage.dataset.mode = this.#media ? "media" : mode;
+    this.#stage.dataset.mode = this.#own ? "own" : this.#media ? "media" : mode;
     $("badge-language").hidden = !reading || !$("badge-language").textContent;
     $("listening").hidden = !this.#live || this.#heard || this.#media;
-    $("stage-empty").hidden = this.#publishing || reading || this.#media;
+    $("stage-empty").hidden = this.#publishing || this.#media || (reading && !this.#offering);
   }
 }
