@@ -41,7 +41,9 @@ class Principal(BaseModel):
     session_started_us: int | None = None
     """Redis time, microseconds."""
     token_id: str | None = None
-    """Of a room token."""
+    """Of a room token; the same for all that it was renewed by."""
+    invitation_id: str | None = None
+    """The invitation to `room` that it came by; it ends with it."""
     key_id: str | None = None
     """The API key that minted the room token; it ends with it."""
     expires_at: float | None = None
@@ -54,6 +56,15 @@ class Principal(BaseModel):
     def may(self, scope: str) -> bool:
         """Whether it has `scope`."""
         return scope in self.scopes
+
+    @property
+    def subject(self) -> str:
+        """Who it is for bans and ownership; "" where it could be anybody."""
+        if self.kind in ("local", "static"):
+            return ""
+        if self.user_id is not None:
+            return f"user:{self.user_id}"
+        return f"{self.kind}:{self.id}"
 
     @property
     def restricted(self) -> bool:

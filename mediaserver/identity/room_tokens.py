@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from mediaserver.identity.invitations import Invited
 from mediaserver.identity.principal import GUEST_SCOPES, Principal
 from mediaserver.identity.tokens import ROOM, Tokens
 from mediaserver.kernel.clocks import Clock
@@ -14,6 +15,7 @@ from mediaserver.protocol.identity import RoomTokenAnswer, RoomTokenRequest
 from mediaserver.protocol.rooms import Grants, RoomRole
 
 GUEST_TOKEN_S = 12 * 3600.0
+"""Of a guest that came by an invitation; it can be renewed as long as that is good."""
 
 
 class RoomTokens:
@@ -38,32 +40,34 @@ class RoomTokens:
             extra={"key": maker.id} if maker.kind == "key" else None,
         )
 
-    def for_guest(self, room: str, name: str, role: RoomRole, grants: Grants) -> RoomTokenAnswer:
-        """Mint for somebody without an account."""
+    def for_guest(
+        self, invited: Invited, guest_id: str, name: str, grants: Grants
+    ) -> RoomTokenAnswer:
+        """Mint for somebody without an account, who ends with the invitation."""
         return self.mint(
-            room,
-            subject=new_id("guest"),
+            invited.room,
+            subject=guest_id,
             name=name,
-            role=role,
+            role=invited.role,
             grants=grants,
             lives_s=GUEST_TOKEN_S,
+            extra={"inv": invited.id},
         )
 
-    def for_user(
-        self, room: str, user: Principal, role: RoomRole, grants: Grants, lives_s: float
-    ) -> RoomTokenAnswer:
-        """Mint for a user of this server; it ends with the session that it is made in."""
-        extra: dict[str, Any] = {"user": user.user_id or user.id}
-        if user.session_id is not None:
-            extra |= {"sid": user.session_id, "sst": user.session_started_us}
+    def again(self, guest: Principal) -> RoomTokenAnswer:
+        """Mint a later one for a guest that came by an invitation; its id stays."""
+        assert guest.room is not None
+        assert guest.room_role is not None
+        assert guest.grants is not None
         return self.mint(
-            room,
-            subject=user.id,
-            name=user.name,
-            role=role,
-            grants=grants,
-            lives_s=lives_s,
-            extra=extra,
+            guest.room,
+            subject=guest.id,
+            name=guest.name,
+            role=guest.room_role,
+            grants=guest.grants,
+            lives_s=GUEST_TOKEN_S,
+            extra={"inv": guest.invitation_id},
+            token_id=guest.token_id,
         )
 
     def mint(
@@ -76,12 +80,14 @@ class RoomTokens:
         grants: Grants,
         lives_s: float,
         extra: Mapping[str, Any] | None = None,
+        token_id: str | None = None,
     ) -> RoomTokenAnswer:
-        """Sign a room token. Raises Unavailable."""
-        token_id = new_id("rt")
+        """Sign a room token; with `token_id` one that goes on that token. Raises Unavailable."""
+        jwt_id = new_id("rt")
         expires_at = float(int(self._clock.wall_s() + lives_s))
         claims = {
             **(extra or {}),
+            **({"of": token_id} if token_id is not None else {}),
             "sub": subject,
             "room": room,
             "name": name,
@@ -89,8 +95,8 @@ class RoomTokens:
             "grants": [name for name, given in grants.model_dump().items() if given],
         }
         return RoomTokenAnswer(
-            token=self._tokens.sign(ROOM, token_id, expires_at, claims),
-            id=token_id,
+            token=self._tokens.sign(ROOM, jwt_id, expires_at, claims),
+            id=token_id or jwt_id,
             room=room,
             subject=subject,
             expires_at=expires_at,
@@ -109,7 +115,8 @@ class RoomTokens:
                 user_id=user_id,
                 session_id=claims.get("sid"),
                 session_started_us=claims.get("sst"),
-                token_id=claims["jti"],
+                token_id=claims.get("of", claims["jti"]),
+                invitation_id=claims.get("inv"),
                 key_id=claims.get("key"),
                 expires_at=claims["exp"],
                 room=claims["room"],

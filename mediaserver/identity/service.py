@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from mediaserver.identity.accounts import Accounts
 from mediaserver.identity.addresses import networks
 from mediaserver.identity.api_keys import ApiKeys, looks_like_key
+from mediaserver.identity.guests import Guests
 from mediaserver.identity.invitations import Invitations
 from mediaserver.identity.limits import Limits
 from mediaserver.identity.passwords import Passwords
@@ -47,6 +48,7 @@ class Identity:
         self.api_keys = ApiKeys(database, clock)
         self.passwords = Passwords()
         self.limits = Limits(redis, clock, settings.rate_limit)
+        self.guests = Guests(redis, self.room_tokens, self.invitations, self.sessions, clock)
         self.accounts = Accounts(
             self.users, self.passwords, self.sessions, self.tokens, self.signing, clock
         )

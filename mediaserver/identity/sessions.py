@@ -1,7 +1,7 @@
 """Sessions of users in Redis: refresh tokens that rotate, and what was revoked.
 
 ``ms:auth:session:{ID}`` is a hash, one a session; ``ms:auth:user:{ID}`` says since when (Redis
-time) all older sessions of a user are over; ``ms:auth:token:{ID}`` is a revoked room token. Each
+time) all older sessions of a user are over; `token_register.py` has what ends room tokens. Each
 rotation is one Lua call, so all instances agree. `rotation.py` explains and defines it.
 """
 
@@ -18,6 +18,7 @@ from mediaserver.identity.rotation import (
     successor_of,
     token_hash,
 )
+from mediaserver.identity.token_register import marks_of
 from mediaserver.kernel.clocks import Clock
 from mediaserver.kernel.errors import Unauthorized, Unavailable
 from mediaserver.kernel.ids import new_id
@@ -107,8 +108,8 @@ class UserSessions:
         self._rotate = redis.script(_ROTATE)
         self._revoke = redis.script(_REVOKE)
         self._revoke_user = redis.script(_REVOKE_USER)
-        self._asked: OrderedDict[tuple[str, str], tuple[float, bool]] = OrderedDict()
-        """When (monotonic) Redis was asked about a session or token, and whether it is revoked."""
+        self._asked: OrderedDict[tuple[str, ...], tuple[float, bool]] = OrderedDict()
+        """When (monotonic) Redis was asked about somebody, and whether it is revoked."""
 
     async def open(self, user_id: str) -> OpenedSession:
         """Begin a session. Raises Unavailable."""
@@ -164,10 +165,8 @@ class UserSessions:
         await self._revoke_user([_user(user_id)], [LONGEST_MS])
         self._asked.clear()
 
-    async def revoke_token(self, token_id: str, lives_s: float) -> None:
-        """Revoke a room token that would live `lives_s` longer. Raises Unavailable."""
-        with self._redis.guard():
-            await self._redis.client.set(_token(token_id), 1, px=max(1, round(lives_s * 1000)))
+    def ask_anew(self) -> None:
+        """Something was revoked here: take nothing for granted that Redis said before."""
         self._asked.clear()
 
     async def is_revoked(self, principal: Principal) -> bool:
@@ -175,15 +174,16 @@ class UserSessions:
 
         Redis is asked at most once in `REVOCATION_CACHE_S` for each.
         """
-        name = (principal.session_id or "", principal.token_id or "")
-        if name == ("", ""):
+        marks = marks_of(principal)
+        if principal.session_id is None and not marks:
             return False
+        name = (principal.session_id or "", *marks)
         now = self._clock.monotonic_s()
         known = self._asked.get(name)
         if known is not None and now - known[0] < REVOCATION_CACHE_S:
             return known[1]
         try:
-            revoked = await self._ask(principal)
+            revoked = await self._ask(principal, marks)
         except Unavailable:
             return known[1] if known is not None else False
         self._asked[name] = (now, revoked)
@@ -192,10 +192,10 @@ class UserSessions:
             self._asked.popitem(last=False)
         return revoked
 
-    async def _ask(self, principal: Principal) -> bool:
-        if principal.token_id is not None:
+    async def _ask(self, principal: Principal, marks: list[str]) -> bool:
+        if marks:
             with self._redis.guard():
-                if await self._redis.client.exists(_token(principal.token_id)):
+                if await self._redis.client.exists(*marks):
                     return True
         if principal.session_id is not None:
             with self._redis.guard():
@@ -217,10 +217,6 @@ def _session(session_id: str) -> str:
 
 def _user(user_id: str) -> str:
     return f"ms:auth:user:{{{user_id}}}"
-
-
-def _token(token_id: str) -> str:
-    return f"ms:auth:token:{{{token_id}}}"
 
 
 def _invalid_grant() -> Unauthorized:

@@ -158,6 +158,30 @@ class RoomTokenAnswer(Wire):
     """Unix seconds."""
 
 
+class RoomTokenInfo(Wire):
+    """A room token that is good. The token itself is shown when it is made, never again."""
+
+    id: str
+    subject: str
+    """Whose it is: a guest's made-up id, or the maker's id, a colon, and its own id of the user."""
+    name: str
+    role: RoomRole
+    grants: Grants
+    created_at: float
+    """When it was made, or renewed last: Unix seconds, as the next."""
+    expires_at: float
+    invitation_id: str | None = None
+    """The invitation that its guest came by; null for tokens that a server made."""
+    members: tuple[str, ...] = ()
+    """Ids of the room's members that are there by it now."""
+
+
+class RoomTokenList(Wire):
+    """GET /api/v1/rooms/{room}/tokens."""
+
+    tokens: list[RoomTokenInfo]
+
+
 # ---- API keys ------------------------------------------------------------------------------
 
 

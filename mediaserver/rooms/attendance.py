@@ -176,7 +176,7 @@ def remove(
         }
     )
     state, waits = watching.without(state, ids, context)
-    return Decision(state, (*events, *waits))
+    return Decision(state, (*events, *waits), removed=gone)
 
 
 def restore(state: RoomState, command: Restore, context: Context) -> Decision:

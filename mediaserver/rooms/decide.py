@@ -14,6 +14,7 @@ from mediaserver.rooms.decision import (
     Decision,
     Depart,
     EndTrack,
+    Expel,
     Join,
     Limit,
     Restore,
@@ -121,6 +122,8 @@ def decide_for_server(state: RoomState, command: ServerCommand, context: Context
             return moderation.change_settings(state, change)
         case CloseRoom(reason=reason):
             return moderation.close(state, reason)
+        case Expel(subjects=subjects):
+            return moderation.expel(state, subjects, context)
         case _:
             assert_never(command)
 

@@ -117,6 +117,13 @@ class CloseRoom:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Expel:
+    """Whoever came as one of these subjects may not be here any more."""
+
+    subjects: frozenset[str]
+
+
 ServerCommand = (
     Join
     | Depart
@@ -130,6 +137,7 @@ ServerCommand = (
     | Tick
     | ChangeSettings
     | CloseRoom
+    | Expel
 )
 
 
@@ -169,3 +177,5 @@ class Decision:
     """Names what must not be done twice within ten minutes, whoever tries it again."""
     member: MemberRecord | None = None
     """Who joined."""
+    removed: tuple[MemberRecord, ...] = ()
+    """Who had to leave."""

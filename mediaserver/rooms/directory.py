@@ -9,7 +9,7 @@ from mediaserver.protocol.rooms import RoomChange, RoomInfo, RoomSettings
 from mediaserver.rooms.clock import SharedClock
 from mediaserver.rooms.commits import Done, commit_once
 from mediaserver.rooms.decide import decide_for_server
-from mediaserver.rooms.decision import ChangeSettings, CloseRoom, Context, Decision
+from mediaserver.rooms.decision import ChangeSettings, CloseRoom, Context, Decision, Expel
 from mediaserver.rooms.log import Loaded, RoomLog, RoomScripts
 from mediaserver.rooms.state import RoomState, new_state
 from mediaserver.rooms.view import RoomView, view_of
@@ -82,7 +82,11 @@ class RoomDirectory:
         with self._store.guard():
             await self._store.client.zrem(_INDEX, room)
 
-    async def _commit(self, room: str, command: ChangeSettings | CloseRoom) -> Done:
+    async def expel(self, room: str, subjects: frozenset[str]) -> None:
+        """Send members away by who they are. Raises NotFound (`no_room`)."""
+        await self._commit(room, Expel(subjects))
+
+    async def _commit(self, room: str, command: ChangeSettings | CloseRoom | Expel) -> Done:
         def decide(state: RoomState, context: Context) -> Decision:
             if state.closed is not None:
                 raise Conflict(f"room {room} is being closed", code="room_closed")

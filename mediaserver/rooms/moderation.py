@@ -89,6 +89,15 @@ def ban(state: RoomState, member_id: str, asked: MemberBan, context: Context) ->
     return attendance.remove(state, gone, "banned", context)
 
 
+def expel(state: RoomState, subjects: frozenset[str], context: Context) -> Decision:
+    """Send away whoever came as one of `subjects`; their places are not kept."""
+    gone = tuple(m for m in state.members.values() if m.subject in subjects)
+    places = {k: p for k, p in state.places.items() if p.member.subject not in subjects}
+    if len(places) != len(state.places):
+        state = state.model_copy(update={"places": places})
+    return attendance.remove(state, gone, "kicked", context)
+
+
 def _target(state: RoomState, member_id: str) -> MemberRecord:
     member = state.members.get(member_id)
     if member is None:

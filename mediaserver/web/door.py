@@ -26,11 +26,7 @@ _room: TypeAdapter[str] = TypeAdapter(m.RoomName)
 
 def subject_of(principal: Principal) -> str:
     """Return who it is for bans and ownership; "" where it could be anybody."""
-    if principal.kind in ("local", "static"):
-        return ""
-    if principal.user_id is not None:
-        return f"user:{principal.user_id}"
-    return f"{principal.kind}:{principal.id}"
+    return principal.subject
 
 
 def room_name(text: str) -> str:
@@ -70,12 +66,14 @@ async def newcomer_of(request: web.Request) -> tuple[str, Newcomer, Principal]:
     asked = request.query.get("room")
     room = room_name(asked if asked is not None else principal.room or DEFAULT_ROOM)
     check_room(principal, room)
+    own = "" if principal in (LOCAL, STATIC) else principal.name
     invited_as = None
     if (invitation := request.query.get("invitation")) and principal.room is None:
-        to, invited_as = await request.app[keys.IDENTITY].invitations.take(invitation)
-        if to != room:
-            raise Forbidden("this invitation is for another room", code="wrong_room")
-    own = "" if principal in (LOCAL, STATIC) else principal.name
+        invited = await request.app[keys.IDENTITY].invitations.take(
+            invitation, room, principal.subject
+        )
+        invited_as = invited.role
+        principal = principal.model_copy(update={"room": room, "invitation_id": invited.id})
     name = clean_name(request.query.get("name", "") or own)[: m.MAX_NAME_CHARACTERS]
     newcomer = Newcomer(
         name=name or "guest",

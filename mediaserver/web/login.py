@@ -235,7 +235,8 @@ def _add_others(table: Routes) -> Routes:
         "/api/v1/auth/me",
         _me,
         summary="As whom a request is made",
-        scope="rooms",
+        description="Any valid credentials will do.",
+        scope="any",
         responses={200: Content("Kind, name, scopes", JSON, PrincipalInfo)},
     )
     table.add(

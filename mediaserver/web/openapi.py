@@ -105,7 +105,7 @@ def _operation(route: Route, schemas: dict[str, Json]) -> Json:
         "responses": {},
     }
     description = route.description
-    if route.scope is not None:
+    if route.scope is not None and route.scope != "any":
         description = f"{description}\n\nScope: `{route.scope}`.".strip()
         operation["security"] = [{"apiKey": [route.scope]}, {"bearer": [route.scope]}]
     if description:

@@ -21,66 +21,30 @@ from mediaserver.protocol.rooms import (
     RoomList,
     RoomSettings,
 )
-from mediaserver.rooms.grants import ALL, grants_of
+from mediaserver.rooms.grants import ALL
 from mediaserver.rooms.moderation import clean_name
 from mediaserver.rooms.state import RoomState
 from mediaserver.rooms.view import view_of
 from mediaserver.web import keys
 from mediaserver.web.auth import principal_of
 from mediaserver.web.bodies import read_json
-from mediaserver.web.door import check_room, is_admin, may_enter_any, room_name, subject_of
+from mediaserver.web.door import is_admin, may_enter_any, subject_of
 from mediaserver.web.login import JSON, answer
+from mediaserver.web.room_access import (
+    expel,
+    is_here,
+    managed,
+    owns,
+    refuse_banned,
+    room_of,
+    seen,
+)
 from mediaserver.web.routing import Content, Parameter, Routes
 
 log = get_logger(__name__)
 
 _PATH = "/api/v1/rooms/{room}"
 MAX_CHAT_PAGE = 200
-
-
-def _room_of(request: web.Request) -> str:
-    """Raises BadInput, and Forbidden for credentials that are for another room."""
-    room = room_name(request.match_info["room"])
-    principal = request.get(keys.PRINCIPAL)
-    if principal is not None:
-        check_room(principal, room)
-    return room
-
-
-def _is_here(subject: str, state: RoomState) -> bool:
-    """Whether somebody is in the room, or has just been."""
-    members = (*state.members.values(), *(place.member for place in state.places.values()))
-    return bool(subject) and any(member.subject == subject for member in members)
-
-
-def _owns(principal: Principal, state: RoomState) -> bool:
-    if state.owner is None:
-        return principal.kind == "local"
-    return subject_of(principal) == state.owner
-
-
-async def _seen(request: web.Request) -> RoomState:
-    """Return a room that the request may see. Raises NotFound: what is private is not told."""
-    room, principal = _room_of(request), principal_of(request)
-    state = await request.app[keys.ROOMS].directory.load(room)
-    if state.settings.visibility == "public" or may_enter_any(principal):
-        return state
-    if _owns(principal, state) or _is_here(subject_of(principal), state):
-        return state
-    raise NotFound(f"there is no room {room} (any more)", code="no_room")
-
-
-async def _managed(request: web.Request) -> RoomState:
-    """Return a room that the request may change. Raises NotFound, Forbidden."""
-    principal, state = principal_of(request), await _seen(request)
-    subject = subject_of(principal)
-    hosts = (
-        m.subject == subject and grants_of(m, state.settings).room_admin
-        for m in state.members.values()
-    )
-    if is_admin(principal) or _owns(principal, state) or (subject and any(hosts)):
-        return state
-    raise Forbidden("only the room's host may do this", code="not_granted")
 
 
 # ---- rooms ---------------------------------------------------------------------------------
@@ -114,37 +78,37 @@ async def _list(request: web.Request) -> web.StreamResponse:
             return state.room == principal.room
         public = state.settings.visibility == "public"
         own = bool(subject) and subject == state.owner
-        return public or own or all_of_them or _is_here(subject, state)
+        return public or own or all_of_them or is_here(subject, state)
 
     rooms = await request.app[keys.ROOMS].directory.list(shown)
     return answer(RoomList(rooms=tuple(rooms)))
 
 
 async def _get(request: web.Request) -> web.StreamResponse:
-    return answer(view_of(await _seen(request)).info)
+    return answer(view_of(await seen(request)).info)
 
 
 async def _change(request: web.Request) -> web.StreamResponse:
     asked = await read_json(request, RoomChange)
-    state = await _managed(request)
+    state = await managed(request)
     return answer(await request.app[keys.ROOMS].directory.change(state.room, asked))
 
 
 async def _close(request: web.Request) -> web.StreamResponse:
-    state = await _managed(request)
+    state = await managed(request)
     await request.app[keys.ROOMS].directory.close(state.room, "the room was closed")
-    await request.app[keys.IDENTITY].invitations.revoke_all(state.room)
+    await request.app[keys.IDENTITY].guests.closed(state.room)
     log.info("room.closed", room=state.room, by=principal_of(request).id)
     return web.Response(status=204)
 
 
 async def _members(request: web.Request) -> web.StreamResponse:
-    view = view_of(await _seen(request))
+    view = view_of(await seen(request))
     return answer(MemberList(members=tuple(view.members.values())))
 
 
 async def _chat(request: web.Request) -> web.StreamResponse:
-    state = await _seen(request)
+    state = await seen(request)
     limit = request.query.get("limit", "50")
     if not (limit.isascii() and limit.isdecimal() and 1 <= int(limit[:6]) <= MAX_CHAT_PAGE):
         raise BadInput(f"limit: 1 to {MAX_CHAT_PAGE}", code="bad_limit")
@@ -161,7 +125,7 @@ async def _chat(request: web.Request) -> web.StreamResponse:
 
 async def _invite(request: web.Request) -> web.StreamResponse:
     asked = await read_json(request, InvitationCreate, may_be_empty=True)
-    state = await _managed(request)
+    state = await managed(request)
     made = await request.app[keys.IDENTITY].invitations.create(
         state.room, asked.role, expires_in_s=asked.expires_in_s, max_uses=asked.max_uses
     )
@@ -171,15 +135,20 @@ async def _invite(request: web.Request) -> web.StreamResponse:
 
 
 async def _invitations(request: web.Request) -> web.StreamResponse:
-    state = await _managed(request)
+    state = await managed(request)
     found = await request.app[keys.IDENTITY].invitations.all(state.room)
     return answer(InvitationList(invitations=tuple(found)))
 
 
 async def _uninvite(request: web.Request) -> web.StreamResponse:
-    state = await _managed(request)
-    invitation = request.match_info["invitation"]
-    await request.app[keys.IDENTITY].invitations.revoke(state.room, invitation)
+    keep = request.query.get("keep_guests", "false")
+    if keep not in ("true", "false"):
+        raise BadInput("keep_guests: true or false", code="bad_query")
+    state = await managed(request)
+    ended = await request.app[keys.IDENTITY].guests.revoke_invitation(
+        state.room, request.match_info["invitation"], keep_guests=keep == "true"
+    )
+    await expel(request, state.room, ended)
     return web.Response(status=204)
 
 
@@ -188,7 +157,7 @@ async def _uninvite(request: web.Request) -> web.StreamResponse:
 
 async def _join(request: web.Request) -> web.StreamResponse:
     asked = await read_json(request, JoinRequest, may_be_empty=True)
-    room, identity = _room_of(request), request.app[keys.IDENTITY]
+    room, identity = room_of(request), request.app[keys.IDENTITY]
     name = clean_name(asked.name)
     principal, token = await _who_joins(request, room, asked, name)
     await _check_door(request, room, principal)
@@ -221,13 +190,10 @@ async def _who_joins(
         if not principal.may("rooms"):
             raise Forbidden("this needs the scope rooms", code="scope_missing")
         return principal, None
-    to, role = await identity.invitations.take(asked.invitation)
-    if to != room:
-        raise Forbidden("this invitation is for another room", code="wrong_room")
-    if principal is None:
-        minted = identity.room_tokens.for_guest(room, name or "guest", role, ALL)
-        return await identity.room_tokens.verify(minted.token), minted.token
-    return principal.model_copy(update={"room_role": role}), None
+    if principal is not None:
+        return await identity.guests.invited(room, asked.invitation, principal), None
+    guest, minted = await identity.guests.welcome(room, asked.invitation, name or "guest", ALL)
+    return guest, minted.token
 
 
 async def _check_door(request: web.Request, room: str, principal: Principal) -> None:
@@ -241,12 +207,10 @@ async def _check_door(request: web.Request, room: str, principal: Principal) -> 
         if principal.may("rooms:create"):
             return
         raise
-    subject = subject_of(principal)
-    ban = state.bans.get(subject) if subject else None
-    if ban is not None and (ban.until is None or ban.until > request.app[keys.ROOMS].now_s()):
-        raise Forbidden(f"you are banned from room {room}", code="banned")
+    refuse_banned(request, principal, state)
     private = state.settings.visibility == "private"
-    known = may_enter_any(principal) or _owns(principal, state) or _is_here(subject, state)
+    known = may_enter_any(principal) or owns(principal, state)
+    known = known or is_here(subject_of(principal), state)
     if private and not known:
         raise Forbidden(
             f"room {room} is private: come with an invitation, or ask its host for one",
@@ -353,8 +317,13 @@ def _entrance(table: Routes, room: Parameter) -> Routes:
         f"{_PATH}/invitations/{{invitation}}",
         _uninvite,
         summary="Take an invitation back",
+        description="Whoever came by it is sent away (4403), and guests' tokens end.",
         scope="rooms",
-        parameters=(room, Parameter("invitation", "Its id", str, "path")),
+        parameters=(
+            room,
+            Parameter("invitation", "Its id", str, "path"),
+            Parameter("keep_guests", "`true`: those who came by it may stay", bool),
+        ),
         responses={204: Content("It is worthless now")},
     )
     return table.add(

@@ -57,9 +57,9 @@ class Route:
     description: str = ""
     public: bool = False
     """Whether it is served without credentials."""
-    scope: Scope | None = None
+    scope: Scope | Literal["any"] | None = None
     """What the credentials must allow. None: any full account or key, but neither room tokens nor
-    logins whose password must be changed first."""
+    logins whose password must be changed first. `any`: those too; the handler looks itself."""
     limit: Literal["default", "login", "none"] = "default"
     """The class of its rate limit; what is `hidden` has none."""
     hidden: bool = False

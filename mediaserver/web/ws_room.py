@@ -187,9 +187,23 @@ class RoomDesk:
 
     async def _command(self, message: MemberCommand) -> None:
         done = await self._room.command(self._id, message)
+        await self._end_tokens(message, [member.subject for member in done.decision.removed])
         asked = getattr(message, "id", None)
         if asked is not None:
             self._tell(Ack(id=asked, seq=done.seq))
+
+    async def _end_tokens(self, message: MemberCommand, removed: list[str]) -> None:
+        """Who was sent away does not come back by the token that it came by."""
+        guests, room = self._identity.guests, self._room.name
+        match message:
+            case c.MemberKick():
+                await guests.kicked(room, removed)
+            case c.MemberBan():
+                await guests.banned(room, removed)
+            case c.RoomCloseCommand():
+                await guests.closed(room)
+            case _:
+                pass
 
     # ---- credentials --------------------------------------------------------------------------
 
@@ -200,6 +214,10 @@ class RoomDesk:
             raise Forbidden("this token is somebody else's", code="wrong_subject")
         if principal.room not in (None, self._room.name) or not principal.may("rooms"):
             raise Forbidden("this token is not for this room", code="wrong_room")
+        came_by = self._principal.invitation_id
+        if principal.invitation_id is None and came_by is not None:  # it still ends with that
+            update = {"room": self._room.name, "invitation_id": came_by}
+            principal = principal.model_copy(update=update)
         self._principal = principal
         grants = principal.grants if principal.grants is not None else ALL
         if self._member.limit(grants, self._room.replica.view.settings):
@@ -210,10 +228,11 @@ class RoomDesk:
 
     async def watch_credentials(self) -> None:
         """Send the member away when its credentials expire or are revoked."""
-        while self._principal.kind not in ("local", "static"):
-            left_s = LOOK_S
+        while self._principal.kind not in ("local", "static") or self._principal.invitation_id:
+            invited = self._principal.invitation_id is not None  # some only this look sends away
+            left_s = LOOK_S / 2 if invited else LOOK_S
             if (expires_at := self._principal.expires_at) is not None:
-                left_s = min(LOOK_S, expires_at - self._now_s())
+                left_s = min(left_s, expires_at - self._now_s())
             if left_s <= 0:
                 self._end(CLOSE_EXPIRED, "your credentials have expired; come with new ones")
                 return

@@ -5,6 +5,8 @@ import asyncio
 import pytest
 from aiohttp import web
 
+from mediaserver.identity.invitations import Invited
+from mediaserver.kernel.errors import Forbidden, NotFound
 from mediaserver.web import keys
 from mediaserver.web.routing import Routes
 from tests.integration.identity_instance import Instances
@@ -73,7 +75,8 @@ async def test_a_server_lets_its_own_users_into_rooms(instances: Instances) -> N
     granted = {name for name, given in me["grants"].items() if given}
     assert granted == {"room_join", "can_chat"}, "what is not granted is denied"
     assert (await one.get("/any", token=minted.body["token"])).status == 403
-    await one.identity.sessions.revoke_token(minted.body["id"], 3600)
+    await one.identity.guests.revoke("party", minted.body["id"])
+    assert (await one.get("me", token=minted.body["token"])).status == 401, "at once where it was"
     async with asyncio.timeout(4):
         while (await two.get("me", token=minted.body["token"])).status != 401:
             await asyncio.sleep(0.05)
@@ -84,20 +87,38 @@ async def test_an_invitation_counts_its_uses_and_can_be_revoked(instances: Insta
     here, there = one.identity.invitations, two.identity.invitations
     made = await here.create("party", "listener", expires_in_s=3600, max_uses=2)
     assert made.token is not None
-    assert await there.take(made.token) == ("party", "listener")
-    assert await here.take(made.token) == ("party", "listener")
-    with pytest.raises(Exception, match="used up"):
-        await there.take(made.token)
+    with pytest.raises(Forbidden, match="another room"):
+        await there.take(made.token, "elsewhere", "")
+    expected = Invited(made.id, "party", "listener")
+    assert await there.take(made.token, "party", "") == expected
+    assert await here.take(made.token, "party", "guest:g_1") == expected
+    with pytest.raises(Forbidden, match="used up"):
+        await there.take(made.token, "party", "guest:g_2")
     (listed,) = await there.all("party")
     assert (listed.id, listed.uses, listed.max_uses, listed.token) == (made.id, 2, 2, None)
     other = await here.create("party", "member", expires_in_s=60, max_uses=None)
     assert other.token is not None
-    await there.revoke("party", other.id)
-    with pytest.raises(Exception, match="revoked"):
-        await here.take(other.token)
-    with pytest.raises(Exception, match="no invitation"):
+    assert await there.revoke("party", other.id) == frozenset()
+    with pytest.raises(Forbidden, match="revoked"):
+        await here.take(other.token, "party", "")
+    with pytest.raises(NotFound, match="no invitation"):
         await here.revoke("party", other.id)
     assert [one.id for one in await here.all("party")] == [made.id]
+    assert await there.revoke("party", made.id) == {"guest:g_1"}
+
+
+async def test_everybody_may_ask_who_it_is(instances: Instances) -> None:
+    one = await instances.start()
+    root = (await one.user("root", "admin"))["access_token"]
+    made = await one.post("keys", {"name": "x", "scopes": ["metrics"]}, token=root)
+    me = await one.get("me", headers={"X-API-Key": made.body["key"]})
+    assert (me.status, me.body["scopes"]) == (200, ["metrics"])
+    reset = await one.post("users", {"name": "new"}, token=root)
+    first = await one.login("new", reset.body["one_time_password"])
+    me = await one.get("me", token=first["access_token"])
+    assert (me.status, me.body["name"], me.body["scopes"]) == (200, "new", ["password"])
+    assert (await one.get("me")).status == 401
+    assert (await one.get("me", token=first["access_token"] + "x")).status == 401
 
 
 async def test_an_open_server_knows_local_people_as_members(instances: Instances) -> None:

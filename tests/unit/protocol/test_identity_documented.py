@@ -5,9 +5,10 @@ import re
 import pytest
 from pydantic import BaseModel
 
-from mediaserver.identity import limits, sessions
+from mediaserver.identity import limits, sessions, token_register
 from mediaserver.identity.accounts import ACCESS_S
 from mediaserver.identity.principal import LOCAL_SCOPES, ROLE_SCOPES
+from mediaserver.identity.room_tokens import GUEST_TOKEN_S
 from mediaserver.identity.rotation import GRACE_MS, IDLE_MS, LONGEST_MS
 from mediaserver.identity.tickets import TICKET_S
 from mediaserver.protocol import identity
@@ -26,6 +27,7 @@ MODELS = (
     identity.TicketAnswer,
     identity.RoomTokenRequest,
     identity.RoomTokenAnswer,
+    identity.RoomTokenInfo,
     identity.ApiKeyRequest,
     identity.ApiKeyInfo,
     identity.UserCreate,
@@ -78,8 +80,11 @@ def test_limits_and_lives_are_those_of_the_code() -> None:
         f"ends {IDLE_MS / 86_400_000:g} days after its last refresh",
         f"and {LONGEST_MS / 86_400_000:g} days after its login",
         f"within {TICKET_S:g} s",
+        f"{token_register.MAX_TOKENS} tokens are good at once",
         f"`login` ({limits.LOGINS} a minute)",
         f"`account` ({limits.LOGINS} a minute)",
     ):
         assert told in text, told
     assert sessions.REVOCATION_CACHE_S <= 1.0, "about a second"
+    assert room_tokens.MAX_LISTED == 1000
+    assert GUEST_TOKEN_S == 12 * 3600
