@@ -3,10 +3,7 @@
 import asyncio
 
 import pytest
-from aiortc import RTCCertificate
 from aiortc.codecs import CODECS
-from aiortc.rtcdtlstransport import RTCDtlsTransport
-from aiortc.rtcicetransport import RTCIceGatherer, RTCIceTransport
 from aiortc.rtcrtpparameters import (
     RTCRtpCodecParameters,
     RTCRtpDecodingParameters,
@@ -17,7 +14,6 @@ from aiortc.rtp import (
     RTCP_PSFB_APP,
     RTCP_PSFB_PLI,
     RtcpByePacket,
-    RtcpPacket,
     RtcpPsfbPacket,
     RtcpRrPacket,
     RtcpSenderInfo,
@@ -30,6 +26,7 @@ from aiortc.rtp import (
 from mediaserver.kernel.tasks import TaskScope
 from mediaserver.rtc.mediaclock import SenderTime
 from mediaserver.rtc.receiver import MAX_SOURCES, Receiver
+from tests.unit.rtc.wire import Wire
 
 VP8, VP8_RTX = CODECS["video"][:2]
 OPUS = CODECS["audio"][0]
@@ -53,22 +50,6 @@ class Sink:
 
     def wanted_bps(self) -> int | None:
         return self._wanted
-
-
-class Wire(RTCDtlsTransport):
-    """A transport that keeps the RTCP it is to send."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            RTCIceTransport(RTCIceGatherer(iceServers=[])), [RTCCertificate.generateCertificate()]
-        )
-        self.sent: list[object] = []
-
-    async def _send_rtp(self, data: bytes) -> None:
-        self.sent += RtcpPacket.parse(data)
-
-    def sent_of(self, kind: type) -> list[object]:
-        return [packet for packet in self.sent if isinstance(packet, kind)]
 
 
 def packet(sequence: int, ssrc: int = 1, kind: RTCRtpCodecParameters = OPUS) -> RtpPacket:

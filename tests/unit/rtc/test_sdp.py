@@ -11,12 +11,13 @@ from mediaserver.kernel.errors import BadInput, MediaServerError, TooLarge, Unpr
 from mediaserver.rtc.sdp import (
     MAX_SDP_BYTES,
     SESSION_RULES,
+    VIEWER_RULES,
     WHIP_RULES,
     Offer,
     check_offer,
     finish_answer,
 )
-from tests.unit.rtc.offers import CHROMIUM, FFMPEG_WHIP, FINGERPRINT
+from tests.unit.rtc.offers import CHROMIUM, CHROMIUM_VIEWER, FFMPEG_WHIP, FINGERPRINT
 
 
 def refused(text: str, **options: object) -> MediaServerError:
@@ -109,6 +110,27 @@ def test_whip_takes_one_track_a_kind() -> None:
     offer = FFMPEG_WHIP.replace("BUNDLE 0 1", "BUNDLE 0 1 2") + second
     assert refused(offer, rules=WHIP_RULES).specific_code == "too_many_tracks"
     assert len(check_offer(offer, SESSION_RULES).sections) == 3
+
+
+def test_a_viewers_offer_is_taken_with_the_codecs_it_can_decode() -> None:
+    offer = check_offer(CHROMIUM_VIEWER, VIEWER_RULES)
+    assert [(s.kind, s.sends, s.codecs) for s in offer.sections] == [
+        ("audio", False, ("opus", "G722", "PCMU", "PCMA")),
+        ("video", False, ("VP8", "H264")),
+    ]
+    video = CHROMIUM_VIEWER.index("m=video")
+    one = CHROMIUM_VIEWER[:video].replace("BUNDLE 0 1", "BUNDLE 0")
+    assert [s.kind for s in check_offer(one, VIEWER_RULES).sections] == ["audio"]
+
+
+def test_a_viewer_receives_one_track_a_kind_and_has_no_channel() -> None:
+    for direction in ("sendonly", "inactive"):
+        offer = CHROMIUM_VIEWER.replace("a=recvonly", f"a={direction}", 1)
+        assert refused(offer, rules=VIEWER_RULES).specific_code == "not_receiving"
+    assert refused(CHROMIUM, rules=VIEWER_RULES).specific_code == "unusable"
+    video = CHROMIUM_VIEWER[CHROMIUM_VIEWER.index("m=video") :].replace("a=mid:1", "a=mid:2")
+    two = CHROMIUM_VIEWER.replace("BUNDLE 0 1", "BUNDLE 0 1 2") + video
+    assert refused(two, rules=VIEWER_RULES).specific_code == "too_many_tracks"
 
 
 def test_two_tracks_of_a_kind_need_ssrcs_to_be_told_apart() -> None:
