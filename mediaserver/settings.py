@@ -51,6 +51,11 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = None
     """postgresql://user:password@host/name or sqlite:////path; unset takes SQLite in the data
     directory."""
+    secret_key: SecretStr | None = None
+    """Seals the signing keys in the database; the same on every instance. At least 32
+    characters."""
+    secret_key_previous: SecretStr | None = None
+    """The secret key before it was changed."""
     instance_id: str = Field(default_factory=lambda: new_id("i", 8))
     """Names this process in logs and metrics."""
 
@@ -103,6 +108,13 @@ class Settings(BaseSettings):
     def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and len(value.get_secret_value()) < 16:
             raise ValueError("a key has at least 16 characters; try: openssl rand -hex 32")
+        return value
+
+    @field_validator("secret_key", "secret_key_previous")
+    @classmethod
+    def _hard_to_guess(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < 32:
+            raise ValueError("it has at least 32 characters; try: openssl rand -hex 32")
         return value
 
     @field_validator("trusted_proxies")

@@ -81,6 +81,14 @@ def _add_keys(commands: Commands) -> None:
     revoke = actions.add_parser("revoke", help="make a key worthless")
     revoke.add_argument("id", help="as listed; the part of the key before the dot")
     _runs(revoke, "keys revoke")
+    forget = actions.add_parser(
+        "forget-signing",
+        help="make new keys to sign tokens with",
+        description="Throw away the keys that tokens are signed with: after MEDIASERVER_SECRET_KEY "
+        "was lost, or where somebody may have a copy. Access tokens, room tokens and invitations "
+        "end; logins go on by their refresh tokens. Restart all instances afterwards.",
+    )
+    _runs(forget, "keys forget-signing")
 
 
 def _takes_password(command: argparse.ArgumentParser) -> None:

@@ -181,6 +181,11 @@ async def _keys_revoke(identity: Identity, arguments: argparse.Namespace) -> Non
     await identity.api_keys.revoke(arguments.id.partition(".")[0])
 
 
+async def _keys_forget_signing(identity: Identity, _arguments: argparse.Namespace) -> None:
+    count = await identity.signing.forget()
+    print(f"signing keys thrown away: {count}; restart all instances", file=sys.stderr)
+
+
 _ACTIONS: dict[str, _Action] = {
     "users add": _users_add,
     "users list": _users_list,
@@ -191,6 +196,7 @@ _ACTIONS: dict[str, _Action] = {
     "keys create": _keys_create,
     "keys list": _keys_list,
     "keys revoke": _keys_revoke,
+    "keys forget-signing": _keys_forget_signing,
 }
 
 

@@ -20,6 +20,7 @@ from mediaserver.identity.signing import SigningKeys
 from mediaserver.identity.tickets import Tickets
 from mediaserver.identity.tokens import ACCESS, DEFAULT_ISSUER, ROOM, Tokens, looks_like_token
 from mediaserver.identity.users import Users
+from mediaserver.identity.vault import Vault
 from mediaserver.kernel.clocks import Clock
 from mediaserver.kernel.errors import Unauthorized, Unavailable
 from mediaserver.kernel.tasks import TaskScope
@@ -38,7 +39,7 @@ class Identity:
         self._clock = clock
         self._scope = TaskScope("identity")
         self.trusted_proxies = networks(settings.trusted_proxies)
-        self.signing = SigningKeys(database, clock)
+        self.signing = SigningKeys(database, clock, _vault(settings))
         self.tokens = Tokens(self.signing, clock, settings.public_url or DEFAULT_ISSUER)
         self.room_tokens = RoomTokens(self.tokens, clock)
         self.invitations = Invitations(redis, self.tokens, clock)
@@ -56,6 +57,8 @@ class Identity:
     async def start(self) -> str | None:
         """Read the keys and keep them up to date. At the very first start of all an admin is made;
         return its one-time password then, to be shown once and never logged.
+
+        Raises ConfigurationError where the signing keys are sealed with another secret key.
         """
         await self.signing.reload()
         self._scope.spawn("signing keys", self.signing.maintain())
@@ -133,3 +136,9 @@ class Identity:
         return principal.model_copy(
             update={"scopes": principal.scopes & ROLE_SCOPES[principal.role]}
         )
+
+
+def _vault(settings: Settings) -> Vault:
+    secrets = (settings.secret_key, settings.secret_key_previous)
+    now, previous = (s.get_secret_value() if s is not None else None for s in secrets)
+    return Vault(now, previous)

@@ -1,7 +1,7 @@
 """The keys that tokens are signed with, in SQL, shared by all instances; and the server's secret.
 
 Each instance keeps the set in memory and reads it again every `RELOAD_S`. Tokens name their key
-(`kid`); it is looked up in this set and nowhere else.
+(`kid`); it is looked up in this set and nowhere else. A `Vault` seals what lies in SQL.
 """
 
 import asyncio
@@ -16,8 +16,9 @@ from sqlalchemy.exc import IntegrityError
 
 from mediaserver.identity.signing_plan import KeyTimes, plan
 from mediaserver.identity.tables import SERVER_SECRETS, SIGNING_KEYS
+from mediaserver.identity.vault import Vault
 from mediaserver.kernel.clocks import Clock
-from mediaserver.kernel.errors import Unavailable
+from mediaserver.kernel.errors import ConfigurationError, Unavailable
 from mediaserver.kernel.ids import new_id
 from mediaserver.kernel.logging import get_logger
 from mediaserver.protocol.identity import JsonWebKey, JsonWebKeySet
@@ -29,6 +30,7 @@ RELOAD_S = 60.0
 RELOAD_AT_MOST_EVERY_S = 5.0
 """For a key id that is not known: another instance may just have made the first key."""
 _SECRET_NAME = "refresh"  # noqa: S105 # the name of a row
+_SECRET = "secret of refresh tokens"  # noqa: S105 # and what the vault calls it
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +57,9 @@ class SigningKey:
 class SigningKeys:
     """This instance's copy of the set, kept up to date by `maintain`."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, vault: Vault | None = None) -> None:
         self._database = database
+        self._vault = vault or Vault()
         self._clock = clock
         self._keys: dict[str, SigningKey] = {}
         self._signing: SigningKey | None = None
@@ -93,7 +96,10 @@ class SigningKeys:
         if kid not in self._keys:
             since_s = self._clock.monotonic_s() - self._read_at
             if since_s >= RELOAD_AT_MOST_EVERY_S:
-                await self.reload()
+                try:
+                    await self.reload()
+                except ConfigurationError as error:
+                    log.error("signing.not_opened", why=error.detail)
         return self._keys.get(kid)
 
     async def maintain(self) -> None:
@@ -104,9 +110,14 @@ class SigningKeys:
                 await self.reload()
             except Unavailable:
                 log.warning("signing.not_reloaded")
+            except ConfigurationError as error:  # sealed by an instance with another key
+                log.error("signing.not_opened", why=error.detail)
 
     async def reload(self, *, hurry: bool = False) -> None:
-        """Read the set; make and retire keys as planned. Raises Unavailable."""
+        """Read the set; make and retire keys as planned.
+
+        Raises Unavailable; ConfigurationError where the vault cannot open what is sealed.
+        """
         async with self._lock:
             if not self._secret:
                 self._secret = await self._read_secret()
@@ -128,16 +139,47 @@ class SigningKeys:
             self._signing = next(k for k in self._keys.values() if k.number == todo.signing)
             self._read_at = self._clock.monotonic_s()
 
+    async def forget(self) -> int:
+        """Throw all keys and the server's secret away; return how many keys there were.
+
+        The next `reload` of each instance makes new ones. Raises Unavailable.
+        """
+        async with self._database.begin() as connection:
+            gone = await connection.execute(sa.delete(SIGNING_KEYS))
+            await connection.execute(sa.delete(SERVER_SECRETS))
+        return gone.rowcount
+
     async def _read(self) -> None:
         async with self._database.begin() as connection:
             rows = (await connection.execute(sa.select(SIGNING_KEYS))).all()
         keys = {}
         for row in rows:
             known = self._keys.get(row.kid)
-            keys[row.kid] = known or SigningKey(
-                row.number, row.kid, _load(row.private_pem), row.signs_from
-            )
+            if known is None:
+                pem = self._vault.open(_name_of(row.kid), row.private_pem)
+                known = SigningKey(row.number, row.kid, _load(pem), row.signs_from)
+                await self._seal_anew(
+                    SIGNING_KEYS,
+                    SIGNING_KEYS.c.private_pem,
+                    row.private_pem,
+                    _name_of(row.kid),
+                    pem,
+                )
+            keys[row.kid] = known
         self._keys = keys
+
+    async def _seal_anew(
+        self, table: sa.Table, column: sa.Column[str], stored: str, name: str, text: str
+    ) -> None:
+        """Store a secret as the vault stores it now, unless another instance was faster."""
+        if self._vault.is_current(stored):
+            return
+        statement = (
+            sa.update(table).where(column == stored).values({column: self._vault.seal(name, text)})
+        )
+        async with self._database.begin() as connection:
+            await connection.execute(statement)
+        log.info("signing.sealed_anew", name=name)
 
     async def _create(self, times: KeyTimes) -> None:
         pem = Ed25519PrivateKey.generate().private_bytes(
@@ -145,10 +187,11 @@ class SigningKeys:
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         )
+        kid = new_id("k", 16)
         values = {
             "number": times.number,
-            "kid": new_id("k", 16),
-            "private_pem": pem.decode(),
+            "kid": kid,
+            "private_pem": self._vault.seal(_name_of(kid), pem.decode()),
             "created_at": self._clock.wall_s(),
             "signs_from": times.signs_from,
         }
@@ -157,7 +200,7 @@ class SigningKeys:
                 await connection.execute(sa.insert(SIGNING_KEYS).values(values))
         except IntegrityError:
             return  # another instance was faster; its key is as good
-        log.info("signing.published", kid=values["kid"], signs_from=times.signs_from)
+        log.info("signing.published", kid=kid, signs_from=times.signs_from)
 
     async def _read_secret(self) -> bytes:
         query = sa.select(SERVER_SECRETS.c.value).where(SERVER_SECRETS.c.name == _SECRET_NAME)
@@ -166,18 +209,27 @@ class SigningKeys:
             async with self._database.begin() as connection:
                 found = (await connection.execute(query)).scalar_one_or_none()
             if found is not None:
-                return b64decode(found)
+                text = self._vault.open(_SECRET, found)
+                column = SERVER_SECRETS.c.value
+                await self._seal_anew(SERVER_SECRETS, column, found, _SECRET, text)
+                return b64decode(text)
             try:
                 async with self._database.begin() as connection:
                     await connection.execute(
                         sa.insert(SERVER_SECRETS).values(
-                            name=_SECRET_NAME, value=made, created_at=self._clock.wall_s()
+                            name=_SECRET_NAME,
+                            value=self._vault.seal(_SECRET, made),
+                            created_at=self._clock.wall_s(),
                         )
                     )
             except IntegrityError:
                 continue  # another instance was faster
             return b64decode(made)
         raise Unavailable("the server's secret could not be read")
+
+
+def _name_of(kid: str) -> str:
+    return f"signing key {kid}"
 
 
 def _load(pem: str) -> Ed25519PrivateKey:

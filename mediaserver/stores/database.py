@@ -120,7 +120,8 @@ class Database:
         lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             await _flock(lock)
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # it holds secrets
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            _keep_private(path)
             async with self.engine.begin() as connection:
                 await connection.run_sync(_upgrade)
         finally:
@@ -130,6 +131,17 @@ class Database:
         async with self.engine.begin() as connection:
             await connection.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
             await connection.run_sync(_upgrade)
+
+
+def _keep_private(path: Path) -> None:
+    """Take the file, which holds secrets, from all but its owner, whoever made it."""
+    for part in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+        with contextlib.suppress(FileNotFoundError):
+            if part.stat().st_mode & 0o077:
+                try:
+                    part.chmod(0o600)
+                except PermissionError:  # somebody else's
+                    log.warning("database.open_to_others", path=str(part))
 
 
 async def _flock(lock: int) -> None:

@@ -231,8 +231,16 @@ async def test_several_instances_migrate_an_empty_database_at_once(
         await database.aclose()
 
 
-async def test_the_file_is_for_its_owner_only(sqlite_url: str) -> None:
+@pytest.mark.parametrize("made_before", [False, True])
+async def test_the_file_is_for_its_owner_only(sqlite_url: str, made_before: bool) -> None:
     database = Database(sqlite_url)
+    path = Path(str(database.url.database))
+    if made_before:
+        path.touch(mode=0o666)
+        path.chmod(0o664)
     await database.migrate()
-    assert Path(str(database.url.database)).stat().st_mode & 0o77 == 0
+    async with database.begin() as connection:
+        await connection.execute(sa.text("CREATE TABLE more (x INTEGER)"))
+        for part in (path, Path(f"{path}-wal"), Path(f"{path}-shm"), Path(f"{path}.lock")):
+            assert part.stat().st_mode & 0o777 == 0o600, part.name
     await database.aclose()
