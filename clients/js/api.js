@@ -96,9 +96,32 @@ export class RoomsApi {
     return (await this.request("GET", `${pathOf(room)}/invitations`)).invitations;
   }
 
-  /** @param {string} room @param {string} id */
-  uninvite(room, id) {
-    return this.request("DELETE", `${pathOf(room)}/invitations/${encodeURIComponent(id)}`);
+  /**
+   * Whoever came by it is sent away, unless `keepGuests`.
+   * @param {string} room
+   * @param {string} id
+   * @param {{keepGuests?: boolean}} [options]
+   */
+  uninvite(room, id, { keepGuests = false } = {}) {
+    const query = keepGuests ? "?keep_guests=true" : "";
+    return this.request("DELETE", `${pathOf(room)}/invitations/${encodeURIComponent(id)}${query}`);
+  }
+
+  /** Guests' tokens that are good, for hosts and co-hosts. @param {string} room */
+  async tokens(room) {
+    return (await this.request("GET", `${pathOf(room)}/tokens`)).tokens;
+  }
+
+  /** Its holder is sent away. @param {string} room @param {string} id */
+  revokeToken(room, id) {
+    return this.request("DELETE", `${pathOf(room)}/tokens/${encodeURIComponent(id)}`);
+  }
+
+  /** A guest's later token, used from then on. @param {string} room */
+  async renew(room) {
+    const renewed = await this.request("POST", `${pathOf(room)}/tokens/renew`);
+    this.token = renewed.token;
+    return renewed;
   }
 
   /** @param {string} room @param {{before?: string, limit?: number}} [page] */

@@ -123,6 +123,8 @@ export interface SessionEvents {
   /** The server refused a message; the session goes on unless `state` says otherwise. */
   error: { readonly error: ProblemError; readonly inReplyTo: string | null };
   welcome: Welcome;
+  /** A guest's room token was renewed. */
+  token: string;
   /** Every message, as it came, before the others. */
   message: ServerMessage;
   "track.started": TrackStarted;
@@ -292,7 +294,26 @@ export class RoomsApi {
     invitation?: { role?: RoomRole; expires_in_s?: number; max_uses?: number },
   ): Promise<{ id: string; token: string; url: string; role: RoomRole; expires_at: number }>;
   invitations(room: string): Promise<{ id: string; role: RoomRole; expires_at: number }[]>;
-  uninvite(room: string, id: string): Promise<null>;
+  /** Whoever came by it is sent away, unless `keepGuests`. */
+  uninvite(room: string, id: string, options?: { keepGuests?: boolean }): Promise<null>;
+  /** Guests' tokens that are good, for hosts and co-hosts. */
+  tokens(room: string): Promise<
+    {
+      id: string;
+      subject: string;
+      name: string;
+      role: RoomRole;
+      grants: Grants;
+      created_at: number;
+      expires_at: number;
+      invitation_id: string | null;
+      members: string[];
+    }[]
+  >;
+  /** Its holder is sent away. */
+  revokeToken(room: string, id: string): Promise<null>;
+  /** A guest's later token; sessions do it by themselves. */
+  renew(room: string): Promise<{ token: string; id: string; expires_at: number }>;
   /** Older messages. */
   chat(
     room: string,

@@ -4,6 +4,7 @@ import { Backoff } from "./backoff.js";
 import { CaptionStore } from "./captions.js";
 import { Commands } from "./commands.js";
 import { Connection } from "./connection.js";
+import { renewGuestToken } from "./guest-token.js";
 import { Emitter } from "./emitter.js";
 import { apiOf, asksForTickets, Entrance, webSocketUrl } from "./entrance.js";
 import { standardEnvironment } from "./environment.js";
@@ -76,6 +77,7 @@ export class MediaSession extends Emitter {
     this.account = options.account ?? null;
     /** Asks for tickets; null where the room is entered by its name. */
     this.api = asksForTickets(options) ? apiOf(this.url, options) : null;
+    if (this.api) renewGuestToken(this, this.api, this.environment);
     this.#entrance = new Entrance(this.url, this.api, options.place ?? null);
     this.#commands = new Commands(this.environment);
     this.#sleep = new Sleep(this.environment);

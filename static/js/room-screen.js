@@ -171,6 +171,7 @@ function keepVisit(session, { room, invitation, api }) {
       place: { room, memberId: member_id, secret: resume_secret, logId: null, seq: null },
     });
   session.on("welcome", keep);
+  session.on("token", () => keep(session.welcome));
   session.on("state", ({ state, problem }) => {
     if (state === "closed" && problem && problem.status !== 401 && problem.status !== 409) storeVisit(null);
   });
