@@ -272,9 +272,12 @@ def to_16_khz(samples: Pcm) -> Pcm:
     return np.concatenate([c.samples for c in resampler.push(frame) + resampler.flush()])
 
 
-def lose(client: Client, ratio: float, *, kinds: tuple[int, ...], seed: int = 1) -> list[int]:
-    """Drop that share of the client's RTP packets of these payload types; count both kinds."""
-    transport = internals.transport_of(client.connection)
+def lose(
+    client: Client | RTCPeerConnection, ratio: float, *, kinds: tuple[int, ...], seed: int = 1
+) -> list[int]:
+    """Drop that share of what it sends of these RTP payload types; count sent and dropped."""
+    connection = client.connection if isinstance(client, Client) else client
+    transport = internals.transport_of(connection)
     assert transport is not None
     dice, send, counts = random.Random(seed), transport.transport._send, [0, 0]
 
