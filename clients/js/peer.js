@@ -73,6 +73,16 @@ export class Peer {
     }
   }
 
+  /** Ends a kind for good: whoever watches is told at once. */
+  async end(/** @type {"audio" | "video"} */ kind) {
+    const { pc } = this.#link;
+    const found = pc.getTransceivers().find(({ receiver }) => receiver.track.kind === kind);
+    if (!found) return;
+    found.direction = "inactive";
+    await found.sender.replaceTrack(null);
+    await this.#link.negotiate();
+  }
+
   /** @param {string} sdp */
   answered(sdp) {
     this.#awaitingAnswer?.resolve(sdp);

@@ -80,11 +80,11 @@ export class Publisher {
     await live;
   }
 
-  /** Sends nothing any more, though the peer stays. */
+  /** Sends nothing any more, though the peer stays: what was said is still to become final. */
   async silence() {
     if (this.#state !== "live" || !this.#peer) return;
     await this.#peer.setTrack("audio", null);
-    await this.#peer.setTrack("video", null);
+    this.#peer.end("video").catch(() => {}); // the peer's own end comes soon
   }
 
   stop(/** @type {Problem | null} */ reason = null) {
