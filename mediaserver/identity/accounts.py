@@ -65,11 +65,17 @@ class Accounts:
     # ---- by the user --------------------------------------------------------------------------
 
     async def login(self, name: str, password: str) -> Granted:
-        """Begin a session. Raises Unauthorized (``wrong_password``), Overloaded, Unavailable."""
+        """Begin a session.
+
+        Raises Unauthorized (``wrong_password``), Forbidden (``user_disabled``), Overloaded,
+        Unavailable.
+        """
         user = await self._users.find(name)
         stored = user.password_hash if user is not None else None
         if not await self._passwords.verify(stored, password) or user is None:
             raise Unauthorized("the name or the password is wrong", code="wrong_password")
+        if user.disabled:
+            raise Forbidden("this account is disabled; ask an admin", code="user_disabled")
         opened = await self._sessions.open(user.id)
         values: dict[str, object] = {"last_login_at": self._clock.wall_s()}
         if self._passwords.outdated(user.password_hash):
@@ -85,6 +91,8 @@ class Accounts:
             user = await self._users.get(opened.user_id)
         except NotFound:
             raise Unauthorized("this user was removed", code="invalid_grant") from None
+        if user.disabled:
+            raise Unauthorized("this account is disabled", code="invalid_grant")
         if user.must_change_password:
             raise Unauthorized("the password was reset; log in again", code="invalid_grant")
         return self._grant(user, opened)
@@ -134,7 +142,10 @@ class Accounts:
         return user.info(made)
 
     async def change(self, user_id: str, asked: UserChange) -> UserInfo:
-        """Change a user; a new role or password ends its sessions. Raises NotFound, Conflict."""
+        """Change a user; a new role or password, or being disabled or not, ends its sessions.
+
+        Raises NotFound, Conflict (the last admin).
+        """
         user = await self._users.get(user_id)
         values: dict[str, object] = {}
         made = None
@@ -142,6 +153,8 @@ class Accounts:
             values["display_name"] = asked.display_name or user.name
         if asked.role is not None and asked.role != user.role:
             values["role"] = asked.role
+        if asked.disabled is not None and asked.disabled != user.disabled:
+            values["disabled"] = asked.disabled
         if asked.reset_password:
             made = one_time_password()
             values |= {
@@ -152,7 +165,7 @@ class Accounts:
             return user.info()
         if values.keys() == {"display_name"}:
             return (await self._users.change(user_id, **values)).info()
-        if values.get("role", "admin") != "admin":
+        if values.get("role", "admin") != "admin" or values.get("disabled"):
             await self._users.keep_an_admin(user_id)
         await self.end_sessions(user_id)  # first: where Redis is away nothing changes
         changed = await self._users.change(user_id, **values)

@@ -126,13 +126,13 @@ class ApiKeys:
     async def _read(self, key_id: str) -> _Known | None:
         self._cache.pop(key_id, None)
         query = (
-            sa.select(API_KEYS, USERS.c.role.label("owner_role"))
+            sa.select(API_KEYS, USERS.c.role.label("owner_role"), USERS.c.disabled)
             .select_from(API_KEYS.outerjoin(USERS, API_KEYS.c.user_id == USERS.c.id))
             .where(API_KEYS.c.id == key_id)
         )
         async with self._database.begin() as connection:
             row = (await connection.execute(query)).first()
-        if row is None or row.revoked_at is not None:
+        if row is None or row.revoked_at is not None or row.disabled:
             return None
         scopes = frozenset(row.scopes.split())
         if row.owner_role is not None:  # a key never does more than its owner may today

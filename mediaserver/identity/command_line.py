@@ -44,6 +44,14 @@ def _add_users(commands: Commands) -> None:
     password.add_argument("name")
     _takes_password(password)
     _runs(password, "users password")
+    disable = actions.add_parser(
+        "disable", help="keep a user out: no login, its keys rest; ends its sessions"
+    )
+    disable.add_argument("name")
+    _runs(disable, "users disable")
+    enable = actions.add_parser("enable", help="let a disabled user in again")
+    enable.add_argument("name")
+    _runs(enable, "users enable")
     remove = actions.add_parser("remove", help="remove a user with its keys and sessions")
     remove.add_argument("name")
     _runs(remove, "users remove")

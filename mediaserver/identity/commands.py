@@ -90,12 +90,18 @@ async def _users_list(identity: Identity, _arguments: argparse.Namespace) -> Non
             user.name,
             user.role,
             user.display_name,
-            "must change password" if user.must_change_password else "",
+            _state(user),
             _date(user.last_login_at) or "never logged in",
         )
         for user in await identity.users.all()
     ]
     _table(("NAME", "ROLE", "SHOWN AS", "STATE", "LAST LOGIN"), rows)
+
+
+def _state(user: User) -> str:
+    if user.disabled:
+        return "disabled"
+    return "must change password" if user.must_change_password else ""
 
 
 async def _users_role(identity: Identity, arguments: argparse.Namespace) -> None:
@@ -110,6 +116,16 @@ async def _users_password(identity: Identity, arguments: argparse.Namespace) -> 
         return
     changed = await identity.accounts.change(user.id, UserChange(reset_password=True))
     _show_password(changed.one_time_password)
+
+
+async def _users_disable(identity: Identity, arguments: argparse.Namespace) -> None:
+    user = await _find(identity, arguments.name)
+    await identity.accounts.change(user.id, UserChange(disabled=True))
+
+
+async def _users_enable(identity: Identity, arguments: argparse.Namespace) -> None:
+    user = await _find(identity, arguments.name)
+    await identity.accounts.change(user.id, UserChange(disabled=False))
 
 
 async def _users_remove(identity: Identity, arguments: argparse.Namespace) -> None:
@@ -191,6 +207,8 @@ _ACTIONS: dict[str, _Action] = {
     "users list": _users_list,
     "users role": _users_role,
     "users password": _users_password,
+    "users disable": _users_disable,
+    "users enable": _users_enable,
     "users remove": _users_remove,
     "users logout": _users_logout,
     "keys create": _keys_create,

@@ -15,6 +15,7 @@ USERS = sa.Table(
     sa.Column("must_change_password", sa.Boolean, nullable=False),
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("last_login_at", sa.Float),
+    sa.Column("disabled", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 API_KEYS = sa.Table(
     "api_keys",

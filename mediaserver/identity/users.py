@@ -28,6 +28,7 @@ class User:
     must_change_password: bool
     created_at: float
     last_login_at: float | None
+    disabled: bool = False
 
     def info(self, one_time_password: str | None = None) -> UserInfo:
         """As the outside is told."""
@@ -39,6 +40,7 @@ class User:
             must_change_password=self.must_change_password,
             created_at=self.created_at,
             last_login_at=self.last_login_at,
+            disabled=self.disabled,
             one_time_password=one_time_password,
         )
 
@@ -105,9 +107,8 @@ class Users:
     async def change(self, user_id: str, **values: object) -> User:
         """Set columns. Raises NotFound; Conflict where it would leave no admin."""
         async with self._database.begin() as connection:
-            await self._keep_an_admin(
-                connection, user_id, losing=values.get("role", "admin") != "admin"
-            )
+            losing = values.get("role", "admin") != "admin" or values.get("disabled") is True
+            await self._keep_an_admin(connection, user_id, losing=losing)
             await connection.execute(sa.update(USERS).where(USERS.c.id == user_id).values(values))
         return await self.get(user_id)
 
@@ -124,7 +125,8 @@ class Users:
     ) -> None:
         if not losing:
             return
-        query = sa.select(USERS.c.id).where(USERS.c.role == "admin").with_for_update()
+        able = (USERS.c.role == "admin") & ~USERS.c.disabled
+        query = sa.select(USERS.c.id).where(able).with_for_update()
         admins = [row.id for row in await connection.execute(query)]
         if admins == [user_id]:
             raise Conflict("this is the last admin; make another one first", code="last_admin")

@@ -238,6 +238,8 @@ class UserChange(Inbound):
     display_name: DisplayName | None = None
     reset_password: bool = False
     """Make a one-time password."""
+    disabled: bool | None = None
+    """Whether to keep it out: no login, and its API keys rest. Its sessions end."""
 
 
 class UserInfo(Wire):
@@ -251,6 +253,7 @@ class UserInfo(Wire):
     created_at: float
     """Unix seconds."""
     last_login_at: float | None
+    disabled: bool = False
     one_time_password: str | None = None
 
 

@@ -68,8 +68,9 @@ async def test_the_first_admins_password_is_good_for_changing_it_only(both: Inst
     assert login.body["must_change_password"] is True
     assert login.body["refresh_token"] is None
     token = login.body["access_token"]
-    for path in ("users", "keys", "/any", "/listen", "me"):
+    for path in ("users", "keys", "/any", "/listen"):
         assert (await two.get(path, token=token)).status == 403, path
+    assert (await two.get("me", token=token)).body["scopes"] == ["password"]
     assert (await one.post("tickets", {}, token=token)).status == 403
 
     for new in (password, "admin"):
@@ -214,6 +215,38 @@ async def test_an_admin_adds_changes_and_removes_users(both: Instances) -> None:
     assert (await one.ask("DELETE", f"users/{user_id}", token=token)).status == 204
     assert (await one.ask("DELETE", f"users/{user_id}", token=token)).status == 404
     assert (await two.get(f"users/{user_id}", token=token)).status == 404
+
+
+async def test_a_disabled_user_is_kept_out_and_let_in_again(both: Instances) -> None:
+    one, two = await both.start(doors()), await both.start(doors())
+    root, anna = await admin(one), await one.user("anna")
+    asked = {"name": "bot", "scopes": ["listen"]}
+    key = (await one.post("keys", asked, token=anna["access_token"])).body["key"]
+    assert (await two.get("/listen", headers={"X-API-Key": key})).status == 200
+    me = (await one.get("me", token=anna["access_token"])).body["id"]
+    changed = await one.ask("PATCH", f"users/{me}", {"disabled": True}, token=root)
+    assert (changed.status, changed.body["disabled"]) == (200, True)
+    answer = await two.post("login", {"name": "anna", "password": PASSWORD})
+    assert (answer.status, answer.body["code"]) == (403, "user_disabled")
+    wrong = await two.post("login", {"name": "anna", "password": "wrong wrong wrong"})
+    assert wrong.body["code"] == "wrong_password", "told only to who knows the password"
+    fresh = await two.post("refresh", {"refresh_token": anna["refresh_token"]})
+    assert (fresh.status, fresh.body["code"]) == (401, "invalid_grant")
+    assert (await one.get("me", token=anna["access_token"])).status == 401
+    async with asyncio.timeout(5):  # what is known of a key is 2 s old at most
+        while (await two.get("/listen", headers={"X-API-Key": key})).status != 401:
+            await asyncio.sleep(0.05)
+    users = (await one.get("users", token=root)).body["users"]
+    ids = {user["name"]: user["id"] for user in users}
+    first = await one.ask("PATCH", f"users/{ids['admin']}", {"disabled": True}, token=root)
+    assert first.status == 200
+    refused = await one.ask("PATCH", f"users/{ids['root']}", {"disabled": True}, token=root)
+    assert (refused.status, refused.body["code"]) == (409, "last_admin")
+    assert (await one.ask("PATCH", f"users/{me}", {"disabled": False}, token=root)).status == 200
+    assert (await two.login("anna"))["access_token"]
+    async with asyncio.timeout(5):
+        while (await two.get("/listen", headers={"X-API-Key": key})).status != 200:
+            await asyncio.sleep(0.05)
 
 
 async def test_the_last_admin_stays(both: Instances) -> None:

@@ -142,6 +142,19 @@ async def test_logout_by_command_ends_sessions_in_running_servers(pair: Pair, an
             await asyncio.sleep(0.05)
 
 
+async def test_users_disabled_by_command_are_kept_out_of_running_servers(
+    pair: Pair, anna: str
+) -> None:
+    assert pair.run("users", "disable", anna).returncode == 0
+    (row,) = [line for line in pair.run("users", "list").stdout.splitlines() if anna in line]
+    assert "disabled" in row
+    credentials = {"name": anna, "password": PASSWORD}
+    status, problem = await post(pair.servers[0], "login", credentials)
+    assert (status, problem["code"]) == (403, "user_disabled")
+    assert pair.run("users", "enable", anna).returncode == 0
+    assert (await log_in(pair, anna, PASSWORD))["access_token"]
+
+
 async def test_keys_by_command_work_and_are_revoked_in_running_servers(pair: Pair) -> None:
     made = pair.run("keys", "create", "scraper", "--scope", "metrics", "--days", "1")
     assert made.returncode == 0
