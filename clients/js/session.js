@@ -8,6 +8,7 @@ import { renewGuestToken } from "./guest-token.js";
 import { Emitter } from "./emitter.js";
 import { apiOf, asksForTickets, Entrance, webSocketUrl } from "./entrance.js";
 import { standardEnvironment } from "./environment.js";
+import { InOrder } from "./in-order.js";
 import { Peer } from "./peer.js";
 import { configurationOf } from "./peer-link.js";
 import { LEFT, LOST, NOT_CONNECTED, ProblemError } from "./problems.js";
@@ -53,6 +54,7 @@ export class MediaSession extends Emitter {
   #entrance;
   #commands;
   #sleep;
+  #inOrder;
   /** @type {{resolve: (welcome: any) => void, reject: (error: Error) => void}[]} */
   #connectWaiters = [];
 
@@ -81,6 +83,11 @@ export class MediaSession extends Emitter {
     this.#entrance = new Entrance(this.url, this.api, options.place ?? null);
     this.#commands = new Commands(this.environment);
     this.#sleep = new Sleep(this.environment);
+    this.#inOrder = new InOrder(
+      this.environment,
+      (message) => this.tell(message),
+      (message) => this.#receive(message),
+    );
     this.account?.on("token", (token) => this.#connection?.send({ type: "auth", token }));
     this.#publisher = new Publisher(this.environment, (state, reason) =>
       this.emit("publishing", { state, problem: reason }),
@@ -289,12 +296,13 @@ export class MediaSession extends Emitter {
       url,
       apiKey: this.#entrance.byTicket ? null : this.apiKey,
       environment: this.environment,
-      onMessage: (message) => this.#receive(message),
+      onMessage: (message) => this.#inOrder.take(message),
       onRoundTrip: (ms) => this.emit("roundtrip", ms),
     });
     this.#connection = connection;
     const reason = await connection.closed;
     this.#connection = null;
+    this.#inOrder.stop();
     this.#commands.fail(LOST);
     if (this.#openedAt !== null) this.#publisher.detach();
     return reason;
@@ -328,6 +336,7 @@ export class MediaSession extends Emitter {
         this.#lastMetricsAt = message.at;
         break;
       case "error":
+        if (message.in_reply_to === "room.resume") return; // it goes on without
         if (message.in_reply_to === "offer") this.#publisher.refused(message.problem);
         this.emit("error", {
           error: new ProblemError(message.problem),
@@ -354,7 +363,7 @@ export class MediaSession extends Emitter {
       configuration: configurationOf(welcome, this.rtcConfiguration),
       captionOptions: () => this.options,
       send: (message) => this.#connection?.send(message),
-      onMessage: (message) => this.#receive(message),
+      onMessage: (message) => this.#inOrder.take(message, true),
       onLost: () => {},
     });
   }

@@ -449,6 +449,8 @@ export interface Pong {
   readonly id: string;
   /** Unix seconds. */
   readonly server_time: number;
+  /** Of the last event of the room that you were told, whichever way. */
+  readonly seq: number | null;
 }
 
 /** An error as RFC 9457 section 3 has it, with our `code` and `retryable`. */
@@ -573,7 +575,19 @@ export interface RoomInfo {
   readonly playing: string | null;
 }
 
-/** What was missed follows: `count` events. */
+/**
+ * Something is missing: tell all that happened after `seq` again, over the WebSocket.
+ *
+ * Answered by `room.resumed`, or `room.snapshot` where that is too long ago.
+ */
+export interface RoomResume {
+  readonly type: "room.resume";
+  readonly log_id: string;
+  /** The last event up to which nothing is missing. */
+  readonly seq: number;
+}
+
+/** What was missed follows over the WebSocket: `count` events. */
 export interface RoomResumed {
   readonly type: "room.resumed";
   /** The last event that the client said it saw. */
@@ -615,6 +629,12 @@ export interface RoomStatus {
    */
   readonly state: "live" | "away";
   readonly detail: string;
+}
+
+/** Event `seq` is what you were told before without its number. */
+export interface RoomTold {
+  readonly type: "room.told";
+  readonly seq: number;
 }
 
 /** Change the room's settings. Needs `room_admin`. */
@@ -801,6 +821,7 @@ export type ClientMessage =
   | MemberBan
   | RoomUpdate
   | RoomCloseCommand
+  | RoomResume
   | Authenticate;
 
 export type ServerMessage =
@@ -820,6 +841,7 @@ export type ServerMessage =
   | WatchEnded
   | RoomSnapshot
   | RoomResumed
+  | RoomTold
   | RoomUpdated
   | RoomClosed
   | RoomStatus

@@ -293,6 +293,8 @@ class Pong(Wire):
     id: str
     server_time: float
     """Unix seconds."""
+    seq: int | None = None
+    """Of the last event of the room that you were told, whichever way."""
 
 
 class Status(Wire):

@@ -226,6 +226,18 @@ class RoomCloseCommand(Command):
     type: Literal["room.close"]
 
 
+class RoomResume(Inbound):
+    """Something is missing: tell all that happened after `seq` again, over the WebSocket.
+
+    Answered by `room.resumed`, or `room.snapshot` where that is too long ago.
+    """
+
+    type: Literal["room.resume"]
+    log_id: Annotated[str, Field(max_length=64)]
+    seq: Annotated[int, Field(ge=0)]
+    """The last event up to which nothing is missing."""
+
+
 class Authenticate(Command):
     """A newer token for this connection, before the old one expires (close code 4401)."""
 
@@ -253,5 +265,6 @@ RoomClientMessage = (
     | MemberBan
     | RoomUpdate
     | RoomCloseCommand
+    | RoomResume
     | Authenticate
 )

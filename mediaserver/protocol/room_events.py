@@ -34,12 +34,19 @@ class RoomSnapshot(Wire):
 
 
 class RoomResumed(Wire):
-    """What was missed follows: `count` events."""
+    """What was missed follows over the WebSocket: `count` events."""
 
     type: Literal["room.resumed"] = "room.resumed"
     seq: int
     """The last event that the client said it saw."""
     count: int
+
+
+class RoomTold(Wire):
+    """Event `seq` is what you were told before without its number."""
+
+    type: Literal["room.told"] = "room.told"
+    seq: int
 
 
 class RoomUpdated(Wire):
@@ -189,6 +196,7 @@ class Ack(Wire):
 RoomServerMessage = (
     RoomSnapshot
     | RoomResumed
+    | RoomTold
     | RoomUpdated
     | RoomClosed
     | RoomStatus

@@ -11,7 +11,9 @@ from mediaserver.protocol.room_events import (
     ChatDeleted,
     ChatEdited,
     ChatReacted,
+    RoomResumed,
     RoomSnapshot,
+    RoomTold,
 )
 from mediaserver.rooms.chatting import KEPT_CHAT
 from mediaserver.rooms.log import LOG_LENGTH, RESUME_WINDOW_S, Entry, Loaded
@@ -61,10 +63,10 @@ class Replica:
         self.chat = OrderedDict((m.id, m) for m in loaded.chat)
         self._ring.clear()
         for entry in loaded.entries:
-            if (message := _read(entry)) is not None:
-                self._ring.append((entry, message))
-                if isinstance(message, Caption):
-                    self.keep_final(message)
+            message = _read(entry)
+            self._ring.append((entry, message))
+            if isinstance(message, Caption):
+                self.keep_final(message)
 
     def keep_state(self, state: RoomState, version: int) -> None:
         """Take over a state that was read or written."""
@@ -77,7 +79,7 @@ class Replica:
         return self.newest_version > self.version
 
     def take(self, entry: Entry) -> ServerMessage | None:
-        """Apply the next event and return its message; None if it is old or unreadable.
+        """Apply the next event and return its message; None if it is old.
 
         Raises Gap where events before it are missing.
         """
@@ -88,8 +90,6 @@ class Replica:
         self.seq = entry.seq
         self.newest_version = max(self.newest_version, entry.version)
         message = _read(entry)
-        if message is None:
-            return None
         self._ring.append((entry, message))
         self.view = apply(self.view, message)
         self._follow(message)
@@ -145,6 +145,13 @@ class Replica:
             return None
         return [message for _, message in after]
 
+    def after(self, log_id: str, seq: int, now_s: float) -> list[ServerMessage]:
+        """Return what to tell who knows all up to `seq`: what it missed, or how things stand."""
+        missed = self.missed(log_id, seq, now_s)
+        if missed is None:
+            return self.snapshot()
+        return [RoomResumed(seq=seq, count=len(missed)), *missed]
+
     def last_known(self, members: dict[str, MemberRecord]) -> RoomState:
         """Return the state as far as it is known here, with these members."""
         view, playback = self.view, self.state.playback
@@ -180,9 +187,9 @@ class Replica:
         return [shown, *tracks, *self.finals.values(), *list(self.chat.values())[-TOLD_CHAT:]]
 
 
-def _read(entry: Entry) -> ServerMessage | None:
+def _read(entry: Entry) -> ServerMessage:
     try:
         return parse_event(entry.text)
-    except ValidationError:  # of a newer version of this server
+    except ValidationError:  # of a newer version of this server: nothing but its number is known
         log.warning("rooms.unknown_event", seq=entry.seq)
-        return None
+        return RoomTold(seq=entry.seq)

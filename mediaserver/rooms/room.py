@@ -22,7 +22,6 @@ from mediaserver.protocol.room_events import (
     MemberLeft,
     MemberUpdated,
     RoomClosed,
-    RoomResumed,
     RoomUpdated,
 )
 from mediaserver.rooms.commits import Commits, Done
@@ -153,14 +152,11 @@ class Room:
         if (info := replica.view.members.get(record.member_id)) is not None:
             member.follow(info, replica.view.settings)
         self.members[record.member_id] = member
-        so_far: list[ServerMessage] | None = None
         resume = newcomer.resume
         if resume is not None and resume.member_id == record.member_id:
             self._outside.taken_over(self.name, record.member_id, connection)
-            missed = replica.missed(resume.log_id, resume.seq, self._outside.now_s())
-            if missed is not None:
-                so_far = [RoomResumed(seq=resume.seq, count=len(missed)), *missed]
-        if so_far is None:
+            so_far = replica.after(resume.log_id, resume.seq, self._outside.now_s())
+        else:
             so_far = replica.snapshot()
         if not member.grants.can_subscribe:
             so_far = []
@@ -258,8 +254,8 @@ class Room:
         if message is None:
             return
         own = isinstance(message, Caption | TrackStarted | TrackEnded)
-        if not (own and getattr(message, "track_id", None) in self._own_tracks):
-            self._fan_out(message)
+        at_once = own and getattr(message, "track_id", None) in self._own_tracks
+        self._fan_out(message, numbers_only=at_once)
         self._follow(message)
 
     def hear(self, message: ServerMessage, key: Hashable) -> None:
@@ -272,8 +268,13 @@ class Room:
         """Tell the members here something of this instance."""
         self._fan_out(message)
 
-    def _fan_out(self, message: ServerMessage, key: Hashable | None = None) -> None:
+    def _fan_out(
+        self, message: ServerMessage, key: Hashable | None = None, numbers_only: bool = False
+    ) -> None:
+        """Tell the members here; `numbers_only`: those who come back by number (WHIP does not)."""
         for member in list(self.members.values()):
+            if numbers_only and member.record.kind == "whip":
+                continue
             if member.grants.can_subscribe:
                 member.attendee.deliver(message, key)
 

@@ -70,6 +70,7 @@ CHANNELS: dict[str, str] = {
     "speech.started": "captions",
     "track.started": "captions",
     "track.ended": "captions",
+    "room.told": "captions",
     "finalized": "captions",
     "status": "captions",
     "chat": "chat",
@@ -121,6 +122,11 @@ class PeerPublisher:
     async def add_candidate(self, line: str | None, mid: str | None, index: int | None) -> None:
         """Take a trickled candidate. Raises BadInput."""
         await self._peer.add_candidate(line, mid, index)
+
+    def carries(self, message: m.ServerMessage) -> bool:
+        """Whether the message has a data channel, and that is open."""
+        label = CHANNELS.get(message.type)
+        return label is not None and self._peer.channel_open(label)
 
     def send(self, message: m.ServerMessage, key: Hashable | None) -> bool:
         """Send over the message's data channel; False if it has none or that is not open."""

@@ -84,6 +84,7 @@ async def _listen(request: web.Request, limits: ListenLimits) -> web.StreamRespo
         protocols=KEY_SUBPROTOCOLS,
         max_msg_size=_CUT_OFF_BYTES,
         timeout=limits.close_s,
+        autoping=False,  # the client's pings are counted and answered by its connection
         compress=False,  # audio does not get smaller, and inflating it costs more than it saves
     )
     try:

@@ -13,11 +13,18 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from mediaserver.captions.events import Ended, TrackEvent
 from mediaserver.kernel.channels import ChannelClosed, Outbox
-from mediaserver.kernel.errors import BadInput, MediaServerError, SlowConsumer, TooLarge
+from mediaserver.kernel.errors import (
+    BadInput,
+    MediaServerError,
+    SlowConsumer,
+    TooLarge,
+    TooManyRequests,
+)
 from mediaserver.kernel.logging import bind, get_logger
 from mediaserver.kernel.tasks import TaskScope
 from mediaserver.protocol.deepgram import (
     MAX_MESSAGE_BYTES,
+    ClientMessage,
     CloseStream,
     Configure,
     ConfigureFailure,
@@ -35,8 +42,11 @@ from mediaserver.protocol.deepgram_query import ListenQuery
 from mediaserver.rtc.audio import DecoderPool
 from mediaserver.sessions.deepgram import ChannelMessage
 from mediaserver.sessions.session import Session
+from mediaserver.web import keys
+from mediaserver.web.floods import FloodGate
 from mediaserver.web.listen_channels import ListenChannels
 from mediaserver.web.listen_inbox import Inbox, ListenLimits
+from mediaserver.web.sockets import TAKEN_AT_ONCE, ClientSocket
 
 log = get_logger(__name__)
 
@@ -46,7 +56,6 @@ _LET_GO_S = 5.0
 _STOPPING_CLOSE_S = 0.3
 _FEATURES = ("punctuate", "smart_format")
 _MAX_ECHO_CHARACTERS = 500
-_MAX_REASON_BYTES = 123
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +73,12 @@ class Ending:
 _GONE = Ending(WSCloseCode.ABNORMAL_CLOSURE, "gone", session_reason="lost", listens=False)
 _LEFT = Ending(WSCloseCode.OK, "left", session_reason="left", listens=False)
 _STOPPING = Ending(WSCloseCode.GOING_AWAY, "the server is stopping; connect again")
+_FLOODS = Ending(
+    WSCloseCode.POLICY_VIOLATION,
+    "TOO_MANY_REQUESTS: too many messages, for too long",
+    session_reason="failed",
+    listens=False,
+)
 
 
 def _failure(code: int, variant: str, description: str) -> Ending:
@@ -94,8 +109,9 @@ class ListenConnection:
         metadata: ResultsMetadata,
         limits: ListenLimits,
     ) -> None:
-        self._request = request
-        self._socket = socket
+        clock = request.app[keys.CLOCK]
+        self._gate = FloodGate(clock)
+        self._socket = ClientSocket(request, socket, self._gate, clock, self._flooded)
         self._session = session
         self._metadata = metadata
         self._limits = limits
@@ -115,7 +131,7 @@ class ListenConnection:
         """Serve until the client is done, is lost, or is sent away; then clean up."""
         with bind(request_id=self._metadata.request_id, session_id=self._session.id):
             writing = self._scope.spawn("write", self._write())
-            reading = self._scope.spawn("read", self._read())
+            self._scope.spawn("read", self._read())
             feeding = self._scope.spawn("feed", self._feed())
             if self._watches_gaps:
                 self._scope.spawn("gaps", self._note_gaps())
@@ -125,7 +141,6 @@ class ListenConnection:
                 await _cancel(feeding)
                 if ending.listens:
                     ending = await self._say_goodbye(ending, writing)
-                await _cancel(reading)
                 await self._close_socket(ending)
             finally:
                 await asyncio.shield(self.release(ending.session_reason))
@@ -150,13 +165,17 @@ class ListenConnection:
         idle_s: float | None = self._limits.idle_s
         while True:
             try:
-                message = await self._socket.receive(timeout=idle_s)
+                message = await self._socket.receive(idle_s)
             except TimeoutError:
                 idle_s = None
                 description = f"no audio and no KeepAlive for {self._limits.idle_s:g} s"
                 await self._inbox.put(_failure(WSCloseCode.INTERNAL_ERROR, "NET-0001", description))
                 continue  # read on, so that pings are answered while the last finals come
-            if isinstance(message.data, (bytes, str)) and len(message.data) > MAX_MESSAGE_BYTES:
+            if message is None:
+                ok = self._socket.close_code == WSCloseCode.OK
+                await self._inbox.put(_LEFT if ok else _GONE)
+                return
+            if len(message.data) > MAX_MESSAGE_BYTES:
                 idle_s = None
                 await self._inbox.put(_ending_of(_too_large(len(message.data))))
                 continue
@@ -170,15 +189,14 @@ class ListenConnection:
                 case WSMsgType.TEXT:
                     if await self._take_text(message.data):
                         idle_s = None
-                case _:
-                    ok = self._socket.close_code == WSCloseCode.OK
-                    await self._inbox.put(_LEFT if ok else _GONE)
-                    return
 
     async def _take_text(self, text: str) -> bool:
         """Handle a text message; True when it says that no more audio comes."""
         try:
-            message = parse_listen_message(text)
+            message = self._parsed(text)
+        except TooManyRequests as error:
+            self._flooded(error, text)
+            return False
         except BadInput as error:
             self._report(error, text)
             return False
@@ -194,10 +212,30 @@ class ListenConnection:
             case never:
                 assert_never(never)
 
+    def _parsed(self, text: str) -> ClientMessage:
+        """Read a message and count it. Raises BadInput, TooManyRequests."""
+        try:
+            message = parse_listen_message(text)
+        except BadInput:
+            self._gate.check_free()
+            raise
+        if not isinstance(message, CloseStream):
+            self._gate.check_free()
+        return message
+
+    def _flooded(self, error: TooManyRequests, text: str = "") -> None:
+        self._report(error, text)
+        if not self._gate.patient():
+            self._end(_FLOODS)
+
     async def _feed(self) -> None:
         """Take the inbox in order until it says how to end."""
+        taken = 0
         try:
             while True:
+                taken += 1
+                if taken % TAKEN_AT_ONCE == 0:
+                    await asyncio.sleep(0)  # others have their turn
                 match await self._inbox.get():
                     case bytes() as data:
                         await self._channels.feed(data)
@@ -290,8 +328,7 @@ class ListenConnection:
                 return
             text = message.model_dump_json(exclude_none=True)
             try:
-                async with asyncio.timeout(self._limits.send_s):
-                    await self._socket.send_str(text)
+                await self._socket.send(text, self._limits.send_s)
             except TimeoutError:
                 self._send_away(SlowConsumer("messages are not read"))
                 return
@@ -338,24 +375,11 @@ class ListenConnection:
         )
 
     async def _close_socket(self, ending: Ending) -> None:
-        """Close with the reason. Who does not read is cut off when the time is over."""
-        transport = self._request.transport
-        # a server that stops does not hear the client's answer any more
-        wait_s = min(_STOPPING_CLOSE_S, self._limits.close_s)
-        if ending is not _STOPPING:
-            wait_s = self._limits.close_s
-        # in a task of its own: after a send that was cancelled aiohttp cancels who drains next
-        closing = self._scope.spawn(
-            "close", self._socket.close(code=ending.code, message=_cut(ending.reason))
-        )
-        await asyncio.wait([closing], timeout=wait_s)
-        if transport is not None and transport.get_write_buffer_size():
-            transport.abort()  # else it would wait for a client that does not read, for ever
-
-
-def _cut(reason: str) -> bytes:
-    """As much of `reason` as a close frame holds (RFC 6455, section 5.5), in whole characters."""
-    return reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore").encode()
+        patience_s = self._limits.close_s
+        if ending is _STOPPING:  # a server that stops does not hear the client's answer any more
+            patience_s = min(_STOPPING_CLOSE_S, patience_s)
+        self._inbox.close()  # the reader may wait for room in it
+        await self._socket.close(ending.code, ending.reason, patience_s)
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

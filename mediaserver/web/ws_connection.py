@@ -1,47 +1,41 @@
 """One member's WebSocket: reads its messages, writes its outbox, and ends in good order."""
 
 import asyncio
-import contextlib
 from collections.abc import Hashable
 from dataclasses import replace
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
 from mediaserver.identity.principal import Principal
-from mediaserver.kernel.channels import ChannelClosed, Outbox
-from mediaserver.kernel.errors import (
-    BadInput,
-    MediaServerError,
-    SlowConsumer,
-    TooLarge,
-    TooManyRequests,
-)
+from mediaserver.kernel.errors import BadInput, MediaServerError, TooLarge, TooManyRequests
 from mediaserver.kernel.logging import bind, get_logger
 from mediaserver.kernel.tasks import TaskScope
 from mediaserver.protocol import messages as m
+from mediaserver.protocol import room_commands as c
 from mediaserver.protocol.problems import ErrorMessage, problem_of
 from mediaserver.protocol.rooms import Grants
 from mediaserver.rooms.presence import Joined
 from mediaserver.rooms.room import CLOSE_EXPIRED
 from mediaserver.sessions.session import Session
 from mediaserver.web import keys
+from mediaserver.web.floods import FloodGate
+from mediaserver.web.sockets import ClientSocket
 from mediaserver.web.ws_media import MemberMedia
-from mediaserver.web.ws_room import FloodGate, RoomDesk, name_of
+from mediaserver.web.ws_out import SEND_TIMEOUT_S, MemberOut, Way
+from mediaserver.web.ws_room import RoomDesk, name_of
 
 log = get_logger(__name__)
 
-OUTBOX_CAPACITY = 1000
-SEND_TIMEOUT_S = 10.0
 CLOSE_S = 2.0
 STOP_CLOSE_S = 0.5
 """As `CLOSE_S`, while the server stops: that is bounded for all together."""
 METRICS_INTERVAL_S = 1.0
 CLOSE_TIMEOUT_S = 30.0
 PING_INTERVAL_S = 2.0
-TAKEN_AT_ONCE = 32
-_OVER = (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR)
 _REASONS = {CLOSE_EXPIRED: "expired", int(WSCloseCode.TRY_AGAIN_LATER): "lost"}
 """Of members that were sent away with these codes; the others `left`."""
+_FREE = (m.Ping, m.Candidate, c.ClockPing)
+"""Not counted against the member's messages, but against a wider bound of their own."""
 
 
 class MemberConnection:
@@ -50,19 +44,14 @@ class MemberConnection:
     def __init__(self, request: web.Request, socket: web.WebSocketResponse) -> None:
         app = request.app
         self._app = app
-        self._socket = socket
         self._clock = app[keys.CLOCK]
-        self._figures = app[keys.FIGURES]
-        self._outbox: Outbox[str] = Outbox(OUTBOX_CAPACITY)
+        self._gate = FloodGate(self._clock)
+        self._socket = ClientSocket(request, socket, self._gate, self._clock, self._refuse)
+        self._out = MemberOut(self._way_of, self._end, app[keys.FIGURES].dropped)
         self._closing: tuple[int, str] | None = None
         self._finishing = False
-        self._before_welcome: list[tuple[m.ServerMessage, Hashable | None]] | None = []
-        self._transport = request.transport
         self._writing: asyncio.Task[None] | None = None
-        self._reading: asyncio.Task[str] | None = None
-        self._receiving = False
         self._ending: asyncio.Task[None] | None = None
-        self._gate = FloodGate(self._clock)
 
     def entered(self, session: Session, joined: Joined, principal: Principal) -> None:
         """Take the place that the room gave."""
@@ -93,60 +82,40 @@ class MemberConnection:
 
     def deliver(self, message: m.ServerMessage, key: Hashable | None) -> None:
         """Queue a message: on its data channel where that is open, else on the socket."""
-        if self._before_welcome is not None:
-            self._before_welcome.append((message, key))
-            return
-        if self._media.send(message, key):
-            return
-        try:
-            self._outbox.put(message.wire_text(), key)
-        except SlowConsumer as error:
-            self._figures.dropped("outbox")
-            self._end(error.ws_close_code, error.detail)
+        self._out.put(message, key)
 
     def granted(self, grants: Grants) -> None:
         """End what is not allowed any more."""
-        if self._before_welcome is None and not grants.can_publish:
+        if self._out.begun and not grants.can_publish:
             self._media.silence()
         if not grants.room_join:
             self.dismiss(4403, "you may not be in this room any more")
 
     def dismiss(self, code: int, reason: str) -> None:
         """The room sends the member away."""
-        if self._before_welcome is not None:
-            self._closing = (code, reason)
-        else:
+        if self._out.begun:
             self._end(code, reason)
+        else:
+            self._closing = (code, reason)
 
     # ---- out ----------------------------------------------------------------------------------
 
+    def _way_of(self, message: m.ServerMessage) -> Way:
+        return self._media.way_of(message)
+
     def _tell(self, message: m.ServerMessage) -> None:
-        self.deliver(message, None)
+        self._out.put(message)
 
     def _report(self, error: MediaServerError, to: str | None = None) -> None:
         problem = problem_of(error, self.session.id)
         self._tell(ErrorMessage(problem=problem, in_reply_to=to))
 
-    async def _write(self) -> None:
-        while True:
-            try:
-                text = await self._outbox.get()
-            except ChannelClosed:
-                return
-            try:
-                # not wait_for: up to Python 3.11 that swallows a cancellation now and then
-                async with asyncio.timeout(SEND_TIMEOUT_S):
-                    await self._socket.send_str(text)
-            except TimeoutError:
-                self._end(WSCloseCode.TRY_AGAIN_LATER, "messages are not read")
-                return
-            except ConnectionError:
-                return  # the reader notices
-
     async def _measure(self) -> None:
+        """Tell who publishes its figures, and everybody once how they stand."""
         while True:
             await asyncio.sleep(METRICS_INTERVAL_S)
-            self.deliver(self._metrics(), "metrics")
+            self._out.put(self._metrics(), "metrics")
+            await self._media.publishing()
 
     def _metrics(self) -> m.Metrics:
         tracks = self.session.tracks
@@ -162,33 +131,28 @@ class MemberConnection:
             round_trip_ms=peer.round_trip_ms if peer else None,
             caption_delay_ms=round(max(delays) * 1000) if delays else None,
             queue_depth_s=round(sum(t.waiting_s for t in tracks), 2),
-            dropped=self._outbox.dropped + self._media.dropped,
+            dropped=self._out.dropped + self._media.dropped,
         )
 
     # ---- in -----------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Serve the member until it leaves, is lost, or is sent away."""
-        early, self._before_welcome = self._before_welcome or [], None
-        self._tell(self._welcome())
-        for message in self._joined.so_far:
-            self.deliver(message, None)
-        for told, key in early:
-            self.deliver(told, key)
+        self._out.begin([self._welcome(), *self._joined.so_far])
         self._joined = replace(self._joined, so_far=())
-        self._writing = self._scope.spawn("write", self._write())
+        self._writing = self._scope.spawn("write", self._out.run(self._socket))
         self._scope.spawn("measure", self._measure())
         self._scope.spawn("stop", self._stop_with_session())
         self._scope.spawn("credentials", self._desk.watch_credentials())
-        if self._closing is not None:
+        if self._closing is not None and self._ending is None:
             self._ending = self._scope.spawn("end", self._send_away())
         reason = "lost"
         try:
             with bind(session_id=self.session.id):
-                self._reading = self._scope.spawn("read", self._read())
-            await asyncio.wait([self._reading])
-            if not self._reading.cancelled():
-                reason = self._reading.result()
+                reading = self._scope.spawn("read", self._read())
+            await asyncio.wait([reading])
+            if not reading.cancelled():
+                reason = reading.result()
             if self._closing is not None:
                 reason = _REASONS.get(self._closing[0], "left")
         finally:
@@ -198,15 +162,9 @@ class MemberConnection:
 
     async def _read(self) -> str:
         """Take messages until the member leaves, is lost, or is sent away; return why it ended."""
-        taken = 0
         while self._closing is None:
-            self._receiving = True
             received = await self._socket.receive()
-            self._receiving = False
-            taken += 1
-            if taken % TAKEN_AT_ONCE == 0:
-                await asyncio.sleep(0)  # others have their turn
-            if received.type in _OVER:
+            if received is None:
                 return "left" if self._left() else "lost"
             if not await self._take(received):
                 return "left"
@@ -244,13 +202,8 @@ class MemberConnection:
             elif message.type is WSMsgType.TEXT:
                 parsed = self._parsed(message.data)
                 about = name_of(parsed)
-                self._gate.check(parsed)
+                self._count(parsed)
                 return await self._handle(parsed)
-            elif message.type in (WSMsgType.PING, WSMsgType.PONG):
-                self._gate.check_free()
-                if message.type is WSMsgType.PING:
-                    with contextlib.suppress(ConnectionError):  # the next receive says so
-                        await self._socket.pong(message.data)
         except TooLarge as error:
             self._end(error.ws_close_code, error.detail)
         except MediaServerError as error:
@@ -262,7 +215,7 @@ class MemberConnection:
         try:
             await self._media.audio(data)
         except BadInput:
-            self._gate.check(None)
+            self._gate.check()
             raise
 
     def _parsed(self, text: str) -> m.ClientMessage:
@@ -270,21 +223,27 @@ class MemberConnection:
         try:
             return m.parse_client_message(text)
         except BadInput:
-            self._gate.check(None)
+            self._gate.check()
             raise
 
-    def _refuse(self, error: MediaServerError, about: str | None) -> None:
+    def _count(self, message: m.ClientMessage) -> None:
+        """Raises TooManyRequests."""
+        if isinstance(message, _FREE):
+            self._gate.check_free()
+        else:
+            self._gate.check()
+
+    def _refuse(self, error: MediaServerError, about: str | None = None) -> None:
         self._report(error, about)
-        if isinstance(error, TooManyRequests):
-            self._gate.hold_back(self._transport)
-            if not self._gate.patient():
-                self._end(WSCloseCode.POLICY_VIOLATION, "too many messages, for too long")
+        if isinstance(error, TooManyRequests) and not self._gate.patient():
+            self._end(WSCloseCode.POLICY_VIOLATION, "too many messages, for too long")
 
     async def _handle(self, message: m.ClientMessage) -> bool:
         match message:
             case m.Ping(id=id_):
-                self._tell(m.Pong(id=id_, server_time=self._clock.wall_s()))
+                self._tell(m.Pong(id=id_, server_time=self._clock.wall_s(), seq=self._out.seq))
             case m.Offer():
+                self._out.channels_anew()
                 self._tell(await self._media.offer(message))
             case m.Candidate():
                 await self._media.candidate(message)
@@ -314,7 +273,7 @@ class MemberConnection:
         try:
             parsed = self._parsed(text)
             about = name_of(parsed)
-            self._gate.check(parsed)
+            self._count(parsed)
             if isinstance(parsed, m.Leave | m.Offer | m.AudioStart):
                 raise BadInput(f"`{parsed.type}` goes over the WebSocket")
             await self._handle(parsed)
@@ -336,43 +295,21 @@ class MemberConnection:
         code, detail = self._closing
         if code >= 4000:  # whoever reads is told why, and what became of its last commands
             await self._desk.answered(CLOSE_S / 2)
-            self._outbox.close()
+            self._out.close()
             if self._writing is not None:
                 await asyncio.wait([self._writing], timeout=CLOSE_S / 2)
         await self._close_socket(code, detail)
 
     async def _close_socket(self, code: int, detail: str) -> None:
-        """Close with a reason; who does not read is cut off.
-
-        Nobody may be receiving: aiohttp would then cut the connection without awaiting the other
-        side's close, and where that still sends, its network loses the reason (1006).
-        """
-        reading = self._reading
-        if reading is not None and not reading.done():
-            if not self._receiving:  # it ends after the message that it has in hand
-                await asyncio.wait([reading], timeout=CLOSE_S / 2)
-            reading.cancel()
-            await asyncio.wait([reading], timeout=CLOSE_S / 2)
-        # in a task of its own: after a send that was cancelled aiohttp cancels who drains next
-        async with TaskScope("close") as scope:
-            message = detail.encode()[:123].decode(errors="ignore").encode()
-            closing = scope.spawn("close", self._socket.close(code=code, message=message))
-            patience_s = STOP_CLOSE_S if code == WSCloseCode.GOING_AWAY else CLOSE_S
-            until_s = self._clock.monotonic_s() + patience_s
-            await asyncio.wait([closing], timeout=patience_s)
-        # what did not fit is on its way: who reads again now still learns why
-        unsent = self._transport.get_write_buffer_size if self._transport is not None else int
-        while unsent() and self._clock.monotonic_s() < until_s:  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
-        if unsent() and self._transport is not None:
-            self._transport.abort()
+        stops = code == WSCloseCode.GOING_AWAY
+        await self._socket.close(code, detail, STOP_CLOSE_S if stops else CLOSE_S)
 
     async def _stop_with_session(self) -> None:
         """The server ended the session: deliver what is pending, then say goodbye."""
         await self.session.ended.wait()
         if self._finishing:
             return
-        self._outbox.close()
+        self._out.close()
         if self._writing is not None:
             await asyncio.wait([self._writing], timeout=CLOSE_S)
         self._end(WSCloseCode.GOING_AWAY, "the server is stopping; connect again")
@@ -385,7 +322,7 @@ class MemberConnection:
             await self._media.stop(reason, CLOSE_TIMEOUT_S)
             await self.session.close(reason, CLOSE_TIMEOUT_S)
             if not lost and self._ending is None and not self._socket.closed:
-                self._outbox.close()
+                self._out.close()
                 if self._writing is not None:
                     await asyncio.wait_for(self._writing, SEND_TIMEOUT_S)
         except TimeoutError:

@@ -1,7 +1,7 @@
 """What one member publishes over its WebSocket session: binary audio, or a WebRTC peer."""
 
 import asyncio
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 
 from mediaserver.kernel.errors import BadInput, MediaServerError, TooLarge
 from mediaserver.kernel.tasks import TaskScope
@@ -38,12 +38,15 @@ class MemberMedia:
         """Audio that was stopped and whose finals are pending."""
         self._peer: PeerPublisher | None = None
         self._early_candidates: list[m.Candidate] = []
+        self._begun = asyncio.Event()
+        """Set where something began to be published."""
 
     # ---- out ----------------------------------------------------------------------------------
 
-    def send(self, message: m.ServerMessage, key: Hashable | None) -> bool:
-        """Send over the message's data channel; False if it has none or that is not open."""
-        return self._peer is not None and self._peer.send(message, key)
+    def way_of(self, message: m.ServerMessage) -> PeerPublisher | None:
+        """The peer, if the message has a data channel that is open there."""
+        peer = self._peer
+        return peer if peer is not None and peer.carries(message) else None
 
     def stats(self) -> PeerStats | None:
         """The peer's figures of the last second."""
@@ -54,6 +57,19 @@ class MemberMedia:
         """Messages and audio chunks dropped for the peer."""
         return self._peer.dropped if self._peer is not None else 0
 
+    async def publishing(self) -> None:
+        """Return when the member publishes; at once if it does."""
+        if not self._publishes:
+            self._begun.clear()
+            await self._begun.wait()
+
+    @property
+    def _publishes(self) -> bool:
+        peer = self._peer
+        return (
+            bool(self._session.tracks) or self._audio is not None or not (peer is None or peer.over)
+        )
+
     # ---- in -----------------------------------------------------------------------------------
 
     async def offer(self, message: m.Offer) -> m.Answer:
@@ -63,6 +79,7 @@ class MemberMedia:
         self._peer = PeerPublisher(
             self._peers, self._session, message.options, self._on_text, self._on_error
         )
+        self._begun.set()
         early, self._early_candidates = self._early_candidates, []
         answer = await self._peer.accept(message.sdp)
         for candidate in early:
@@ -82,6 +99,7 @@ class MemberMedia:
         """Begin to take binary messages. Raises what `Session.open_track` raises."""
         self._stop_audio("ended")
         self._audio = AudioPublisher(self._session, message, self._decoders)
+        self._begun.set()
         return m.AudioStarted(track_id=self._audio.track.id)
 
     async def audio(self, data: bytes) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Coroutine
 
 from mediaserver.identity.principal import Principal
 from mediaserver.identity.service import Identity
-from mediaserver.kernel.clocks import Clock
 from mediaserver.kernel.errors import (
     Forbidden,
     MediaServerError,
@@ -28,17 +27,13 @@ from mediaserver.rooms.presence import LocalMember
 from mediaserver.rooms.room import CLOSE_EXPIRED, CLOSE_SENT_AWAY, Room
 from mediaserver.web.door import subject_of
 
-MESSAGES_HZ = 30.0
-MESSAGES_AT_ONCE = 60.0
-FREE_HZ = 100.0
-FREE_AT_ONCE = 400.0
-HELD_BACK_S = 0.25
-REFUSED_AT_MOST = 200
-REFUSED_WITHIN_S = 10.0
 MAX_PENDING = 100
 """Commands of one member that wait for Redis."""
 LOOK_S = 2.0
 """How often a connection's credentials are looked at."""
+
+RESUMES_HZ, RESUMES_AT_ONCE = 0.5, 4.0
+"""An answer to `room.resume` may be a thousand events."""
 
 RoomMessage = (
     MemberCommand
@@ -46,58 +41,10 @@ RoomMessage = (
     | c.React
     | c.ClockPing
     | c.PlaybackReport
+    | c.RoomResume
     | c.Authenticate
     | w.WatchClientMessage
 )
-_FREE = (m.Ping, m.Candidate, c.ClockPing)
-"""Not counted against the member's messages, but against a wider bound of their own."""
-
-
-class FloodGate:
-    """Refuses what is too much, and says when it is too much for too long."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._bucket = TokenBucket(MESSAGES_HZ, MESSAGES_AT_ONCE)
-        self._free = TokenBucket(FREE_HZ, FREE_AT_ONCE)
-        self._patience = TokenBucket(REFUSED_AT_MOST / REFUSED_WITHIN_S, REFUSED_AT_MOST)
-        self._held: asyncio.TimerHandle | None = None
-        self._over = False
-
-    def check(self, message: m.ClientMessage | None) -> None:
-        """Count a message, or (None) one that could not be read. Raises TooManyRequests."""
-        if isinstance(message, _FREE):
-            self.check_free()
-        elif not self._bucket.take(self._clock.monotonic_s()):
-            raise _too_many(MESSAGES_HZ, self._bucket.wait_s())
-
-    def check_free(self) -> None:
-        """Count what costs little, as a WebSocket's own ping. Raises TooManyRequests."""
-        if not self._free.take(self._clock.monotonic_s()):
-            raise _too_many(FREE_HZ, self._free.wait_s())
-
-    def patient(self) -> bool:
-        """Count a message that was refused; False where there were too many of them."""
-        self._over = self._over or not self._patience.take(self._clock.monotonic_s())
-        return not self._over
-
-    def hold_back(self, transport: asyncio.Transport | None) -> None:
-        """Read nothing of the member for a moment: thousands of tiny frames come in one piece."""
-        if self._held is None and transport is not None and not transport.is_closing():
-            transport.pause_reading()
-            loop = asyncio.get_running_loop()
-            self._held = loop.call_later(HELD_BACK_S, self._let_go, transport)
-
-    def _let_go(self, transport: asyncio.Transport) -> None:
-        self._held = None
-        if not self._over and not transport.is_closing():
-            transport.resume_reading()
-
-
-def _too_many(bound_hz: float, wait_s: float) -> TooManyRequests:
-    return TooManyRequests(
-        f"more than {bound_hz:g} messages a second; send less", retry_after_s=round(wait_s, 3)
-    )
 
 
 class RoomDesk:
@@ -123,6 +70,7 @@ class RoomDesk:
         self._scope = scope
         self._now_s = now_s
         self._pending: set[asyncio.Task[None]] = set()
+        self._resumes = TokenBucket(RESUMES_HZ, RESUMES_AT_ONCE)
 
     @property
     def principal(self) -> Principal:
@@ -151,6 +99,8 @@ class RoomDesk:
                 self._room.tell(reaction, ("reaction", id(message)))
             case c.PlaybackReport(round_trip_ms=round_trip_ms):
                 self._room.round_trips_s[self._id] = min(round_trip_ms / 1000, 10.0)
+            case c.RoomResume():
+                self._resume(message)
             case w.WatchOffer() | w.WatchCandidate() | w.WatchStop():
                 raise NotFound("nobody broadcasts that can be watched", code="no_broadcast")
             case c.Authenticate():
@@ -164,6 +114,15 @@ class RoomDesk:
             self._member.record = self._member.record.model_copy(update={"watches": True})
             self._room.defer(Watch(self._id))
         self._tell(ClockPong(t0=t0, t1=at, t2=self._now_s()))
+
+    def _resume(self, message: c.RoomResume) -> None:
+        """Tell again what happened after an event. Raises Forbidden, TooManyRequests."""
+        check(self._member.grants, "can_subscribe")
+        now_s = self._now_s()
+        if not self._resumes.take(now_s):
+            raise TooManyRequests("this was told just now", retry_after_s=1 / RESUMES_HZ)
+        for told in self._room.replica.after(message.log_id, message.seq, now_s):
+            self._tell(told)
 
     def _later(self, work: Coroutine[None, None, None], message: RoomMessage) -> None:
         """Do it in a task of its own; the room's commits keep the order."""

@@ -20,6 +20,7 @@ from aiohttp import (
 
 from mediaserver.captions.audio import AudioChunk
 from mediaserver.captions.events import Ended, Flushed, Revision, SpeechBegan, TrackEvent, Word
+from mediaserver.kernel.clocks import SystemClock
 from mediaserver.kernel.errors import Overloaded
 from mediaserver.protocol.messages import CaptionOptions
 from mediaserver.rtc.audio import DecoderPool
@@ -193,6 +194,7 @@ async def serve() -> AsyncIterator[Serve]:
 
         async def start(limits: ListenLimits | None = None, **settings: Any) -> Served:
             app = new_application(Settings(**settings))
+            app[keys.CLOCK] = SystemClock()
             app[keys.SESSIONS] = cast(Sessions, ScriptedSessions())
             app[keys.DECODERS] = DecoderPool(2)
             mount(app, [listen.routes(limits)])

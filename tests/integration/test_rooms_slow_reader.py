@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import struct
 import time
 from collections.abc import AsyncIterator, Iterator
 
@@ -11,7 +10,7 @@ import pytest
 
 from tests.integration.room_client import RoomMember, party
 from tests.integration.room_servers import Servers, run_servers
-from tests.integration.ws_member import RawMember
+from tests.integration.ws_member import RawMember, close_code_of
 from tests.valkey import ValkeyProcess
 
 TALKERS = 6
@@ -72,18 +71,7 @@ def close_code(deaf: RawMember) -> int | None:
     with contextlib.suppress(OSError):
         while data := deaf.socket.recv(1 << 20):
             got += data
-    at = 0
-    while at + 2 <= len(got):
-        opcode, size = got[at] & 15, got[at + 1] & 127
-        at += 2
-        if size == 126:
-            size, at = struct.unpack_from("!H", got, at)[0], at + 2
-        elif size == 127:
-            size, at = struct.unpack_from("!Q", got, at)[0], at + 8
-        if opcode == 8:
-            return int(struct.unpack_from("!H", got, at)[0])
-        at += size
-    return None
+    return close_code_of(got)
 
 
 async def test_who_does_not_read_is_sent_away_and_the_others_lose_nothing(

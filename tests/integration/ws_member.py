@@ -2,8 +2,10 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
+import select
 import socket
 import struct
 import time
@@ -135,7 +137,13 @@ async def join(
 class RawMember:
     """A WebSocket client by hand: it answers no ping and reads only when told to."""
 
-    def __init__(self, server: LiveServer, room: str, receive_buffer: int | None = None) -> None:
+    def __init__(
+        self,
+        server: LiveServer,
+        room: str,
+        receive_buffer: int | None = None,
+        path: str | None = None,
+    ) -> None:
         address = urlsplit(server.url)
         self.socket = socket.socket()
         if receive_buffer is not None:
@@ -144,7 +152,7 @@ class RawMember:
         self.socket.connect((address.hostname, address.port))
         key = base64.b64encode(os.urandom(16)).decode()
         head = [
-            f"GET /ws?room={room}&name=raw HTTP/1.1",
+            f"GET {path or f'/ws?room={room}&name=raw'} HTTP/1.1",
             f"Host: {address.netloc}",
             "Upgrade: websocket",
             "Connection: Upgrade",
@@ -188,3 +196,46 @@ class RawMember:
 
     def close(self) -> None:
         self.socket.close()
+
+    def flood(self, opcode: int, payload: bytes, seconds: float) -> tuple[int, int | None]:
+        """Send a frame as often as the server takes it, and read all answers.
+
+        Returns how many were sent, and the code that the server closed with, if it did.
+        """
+        opening = b""
+        if opcode == 0:  # of a message that never ends
+            opening = struct.pack("!BBI", 1, 0x80, 0)
+        first = opcode if opcode == 0 else 0x80 | opcode
+        frame = struct.pack("!BBI", first, 0x80 | len(payload), 0) + payload
+        self.socket.sendall(opening)
+        self.socket.setblocking(False)
+        blob, until, sent, got = frame * 200, time.monotonic() + seconds, 0.0, bytearray()
+        with contextlib.suppress(OSError):
+            while time.monotonic() < until:
+                readable, writable, _ = select.select([self.socket], [self.socket], [], 0.1)
+                if readable:
+                    data = self.socket.recv(1 << 20)
+                    got += data
+                    if not data:
+                        break
+                if writable:
+                    done = self.socket.send(blob)
+                    sent += done / len(frame)
+                    blob = blob[done:] + blob[:done]
+        return int(sent), close_code_of(got)
+
+
+def close_code_of(received: bytes) -> int | None:
+    """The code of the close frame among what a server sent."""
+    at = 0
+    while at + 2 <= len(received):
+        opcode, size = received[at] & 15, received[at + 1] & 127
+        at += 2
+        if size == 126:
+            size, at = struct.unpack_from("!H", received, at)[0], at + 2
+        elif size == 127:
+            size, at = struct.unpack_from("!Q", received, at)[0], at + 8
+        if opcode == 8:
+            return int(struct.unpack_from("!H", received, at)[0])
+        at += size
+    return None

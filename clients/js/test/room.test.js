@@ -152,7 +152,7 @@ describe("commands", () => {
   it("carry the state that they were decided on", async () => {
     const world = ticketWorld();
     const { room, socket } = await joined(world);
-    socket.say({ type: "playback", seq: 7, state: { ...PAUSED, epoch: 3, seq: 8 } });
+    socket.say({ type: "playback", seq: 6, state: { ...PAUSED, epoch: 3, seq: 8 } });
     room.control("seek", { position_s: 9 }).catch(() => {});
     const [sent] = socket.sentOf("playback.command");
     assert.deepEqual([sent.action, sent.position_s, sent.base], ["seek", 9, { epoch: 3, seq: 8 }]);
@@ -297,6 +297,7 @@ class FakeElement extends EventTarget {
   error = null;
   src = "";
   refuses = false;
+  seekable = { length: 0, end: () => this.duration };
 
   load() {
     this.currentTime = 0;
@@ -317,6 +318,7 @@ class FakeElement extends EventTarget {
   arrive(duration = 100) {
     this.readyState = 4;
     this.duration = duration;
+    this.seekable.length = 1;
     this.dispatchEvent(new Event("canplay"));
   }
 

@@ -53,7 +53,9 @@ async function joined(...members) {
         await world.time.advance(Math.min(left, 1000));
       }
     },
-    tell: (about) => here.socket.say({ type: "member.updated", seq: 6, member: about }),
+    seq: 5,
+    tell: (about) => here.event({ type: "member.updated", member: about }),
+    event: (message) => here.socket.say({ seq: (here.seq += 1), ...message }),
   };
   return here;
 }
@@ -121,9 +123,14 @@ describe("watching a broadcast", () => {
     assert.equal(here.viewer.state.state, "own");
     here.viewer.watch();
     assert.equal(here.viewer.state.state, "own");
-    here.socket.say({ type: "member.joined", seq: 7, member: { ...BEN, broadcast: BOTH } });
+    here.event({ type: "member.joined", member: { ...BEN, broadcast: BOTH } });
+    assert.equal(here.viewer.state.state, "own", "the others stay with it too");
+    here.tell(ANN);
     await answered(here);
-    assert.equal(here.viewer.state.memberId, "m_2", "whoever broadcasts: somebody else first");
+    assert.equal(here.viewer.state.memberId, "m_2");
+    here.tell({ ...ANN, broadcast: BOTH });
+    assert.equal(here.viewer.state.state, "live");
+    assert.equal(here.world.peers.length, 1);
   });
 
   it("stops: nothing flows, and the server is told", async () => {
@@ -168,7 +175,7 @@ describe("the end of a broadcast", () => {
     const here = await joined({ ...BEN, broadcast: BOTH });
     here.viewer.watch("m_2");
     await answered(here);
-    here.socket.say({ type: "member.left", seq: 7, member_id: "m_2", reason: "left" });
+    here.event({ type: "member.left", member_id: "m_2", reason: "left" });
     assert.equal(here.viewer.state.ended, "left");
     assert.equal(here.viewer.state.memberId, "m_2");
   });

@@ -310,6 +310,8 @@ class Pong:
     TYPE: ClassVar = "pong"
     id: str
     server_time: float
+    seq: int | None = None
+    """Of the last event of the room that one was told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

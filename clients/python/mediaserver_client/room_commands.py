@@ -66,6 +66,20 @@ class ClockPing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RoomResume:
+    """Something is missing: tell all that happened after `seq` again, over the WebSocket.
+
+    Answered by `RoomResumed`, or `RoomSnapshot` where that is too long ago. Over the WebSocket
+    alone, as here, nothing is ever missing; it is for who has data channels as well.
+    """
+
+    TYPE: ClassVar = "room.resume"
+    log_id: str
+    seq: int
+    """The last event up to which nothing is missing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlaybackCommand:
     """Control playback. Needs `can_control`."""
 
@@ -223,4 +237,6 @@ RoomCommand = (
     | Authenticate
 )
 """What is answered by `ack` or `error`."""
-RoomClientMessage = RoomCommand | Typing | React | ClockPing | PlaybackReady | PlaybackReport
+RoomClientMessage = (
+    RoomCommand | Typing | React | ClockPing | PlaybackReady | PlaybackReport | RoomResume
+)

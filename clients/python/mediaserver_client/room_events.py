@@ -41,6 +41,14 @@ class RoomResumed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RoomTold:
+    """Event `seq` is what you were told before without its number."""
+
+    TYPE: ClassVar = "room.told"
+    seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RoomUpdated:
     """The room's settings changed."""
 
@@ -202,6 +210,7 @@ class Ack:
 RoomServerMessage = (
     RoomSnapshot
     | RoomResumed
+    | RoomTold
     | RoomUpdated
     | RoomClosed
     | RoomStatus

@@ -15,7 +15,7 @@ from mediaserver.rooms import replica, state
 from mediaserver.rtc.sdp import MAX_SDP_BYTES
 from mediaserver.rtc.whip import FRAGMENT_TYPE, MAX_FRAGMENT_BYTES, SDP_TYPE, TRANSCRIPT_RELATION
 from mediaserver.sessions import session, track
-from mediaserver.web import transcripts, whip, ws_connection, ws_room
+from mediaserver.web import floods, transcripts, whip, ws_connection, ws_out
 
 TEXT = (Path(__file__).resolve().parents[3] / "docs" / "protocol.md").read_text(encoding="utf-8")
 
@@ -108,14 +108,14 @@ def test_limits_are_those_of_the_code() -> None:
     for limit in (
         f"a text message | {messages.MAX_CLIENT_MESSAGE_BYTES} bytes; "
         f"an `offer` {messages.MAX_OFFER_MESSAGE_BYTES} bytes",
-        f"messages of a member | {ws_room.MESSAGES_HZ:g} a second, "
-        f"{ws_room.MESSAGES_AT_ONCE:g} at once",
-        f"{ws_room.REFUSED_AT_MOST} refused within {ws_room.REFUSED_WITHIN_S:g} s",
+        f"messages of a member | {floods.MESSAGES_HZ:g} a second, "
+        f"{floods.MESSAGES_AT_ONCE:g} at once",
+        f"{floods.REFUSED_AT_MOST} refused within {floods.REFUSED_WITHIN_S:g} s",
         f"items of a queue | {rooms.MAX_QUEUE_ITEMS} ",
         f"a binary message | {messages.MAX_AUDIO_MESSAGE_BYTES} bytes",
         f"an SDP offer | {MAX_SDP_BYTES} bytes",
-        f"unread | {ws_connection.OUTBOX_CAPACITY}, partials",
-        f"by your network | {ws_connection.SEND_TIMEOUT_S:g} s",
+        f"unread | {ws_out.OUTBOX_CAPACITY}, partials",
+        f"by your network | {ws_out.SEND_TIMEOUT_S:g} s",
         f"speech worker | {track.MAX_OWED_S:g} s a track",
         f"tracks of a session | {session.MAX_TRACKS} ",
         f"members of a room | {state.MAX_MEMBERS} ",

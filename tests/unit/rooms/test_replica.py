@@ -4,7 +4,7 @@ import pytest
 
 from mediaserver.protocol.chat import Chat
 from mediaserver.protocol.messages import Caption
-from mediaserver.protocol.room_events import ChatDeleted, ChatReacted, RoomSnapshot
+from mediaserver.protocol.room_events import ChatDeleted, ChatReacted, RoomSnapshot, RoomTold
 from mediaserver.rooms.clock import OffsetFilter
 from mediaserver.rooms.limits import TokenBucket
 from mediaserver.rooms.log import (
@@ -109,10 +109,13 @@ def caption(number: int) -> Caption:
     )
 
 
-def test_an_event_of_a_newer_version_is_passed_over() -> None:
+def test_of_an_event_of_a_newer_version_only_the_number_is_told() -> None:
     known = replica()
-    assert known.take(Entry(1, START_S, 1, '{"type":"room.teleported","seq":1}')) is None
+    told = known.take(Entry(1, START_S, 1, '{"type":"room.teleported","seq":1}'))
+    assert told == RoomTold(seq=1)
     assert known.take(entry(2)) is not None
+    again = known.after(known.log_id, 0, START_S)
+    assert [getattr(m, "seq", None) for m in again] == [0, 1, 2], "the answer, and both events"
 
 
 def test_the_state_is_stale_once_events_tell_of_a_newer_one() -> None:
