@@ -17,7 +17,7 @@ const KEPT_CHAT = 1000;
 export class RoomState {
   /** One's own member id; null before the first welcome. @type {string | null} */
   memberId = null;
-  /** @type {import("./types.d.ts").RoomRole | null} */
+  /** @type {import("./index.d.ts").RoomRole | null} */
   role = null;
   /** @type {Grants | null} */
   grants = null;

@@ -111,10 +111,11 @@ export class Viewer extends Emitter {
       if (wanted === own) return "";
       return broadcasts(wanted) ? wanted : null;
     }
+    const mine = own !== null && broadcasts(own);
+    if (mine && this.#state.state === "own") return ""; // as the others stay with it
     if (this.#memberId !== null && broadcasts(this.#memberId)) return this.#memberId;
     const other = [...members.keys()].find((id) => id !== own && broadcasts(id));
-    if (other !== undefined) return other;
-    return own !== null && broadcasts(own) ? "" : null;
+    return other ?? (mine ? "" : null);
   }
 
   /** Does what the newest state of the room asks for. */
@@ -125,6 +126,7 @@ export class Viewer extends Emitter {
     if (target === null) return this.#nobody();
     if (target === "") {
       this.#drop();
+      this.#memberId = null;
       return this.#set({ state: "own", memberId: this.room.state.memberId });
     }
     if (target === this.#hopeless) return;

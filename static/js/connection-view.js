@@ -1,6 +1,6 @@
 /** What the connection is doing: the pill, the notices, the words for a screen reader. */
 
-import { $, say } from "./dom.js";
+import { $, say, sentence } from "./dom.js";
 
 const CONNECTION = "connection";
 const STATUS = "status";
@@ -170,11 +170,4 @@ export class ConnectionView {
     if (this.#session.publishing === "live") return ["live", "Live"];
     return ["open", "Connected"];
   }
-}
-
-/** A detail as a sentence: a capital first, a point last. */
-function sentence(text) {
-  if (!text) return "";
-  const first = text[0].toUpperCase() + text.slice(1);
-  return /[.!?…]$/.test(first) ? first : `${first}.`;
 }

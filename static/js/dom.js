@@ -34,6 +34,13 @@ export function icon(name) {
   return svg;
 }
 
+/** A server's words as a sentence: a capital first, a point last. */
+export function sentence(text) {
+  if (!text) return "";
+  const first = text[0].toUpperCase() + text.slice(1);
+  return /[.!?…]$/.test(first) ? first : `${first}.`;
+}
+
 /** Shows a wall-clock time as the reader's own clocks do. */
 export function clockTime(unixSeconds) {
   return new Date(unixSeconds * 1000).toLocaleTimeString([], {

@@ -1,7 +1,7 @@
 /** The room's live broadcast: the picture and the sound, who it is by, and why there is none. */
 
 import { Viewer } from "../../clients/js/index.js";
-import { $, say } from "./dom.js";
+import { $, say, sentence } from "./dom.js";
 
 const LOOK_MS = 1000;
 /** Looks in a row without a new picture: what stands still is not shown. */
@@ -193,11 +193,12 @@ export class LiveView {
     if (state === "waiting") return this.#waitingNote(name, ended);
     if (state === "failed") {
       const again = { button: "Try again", action: () => this.viewer.retry() };
-      return { title: problem.title, text: problem.detail, ...again };
+      return { title: "The broadcast cannot be shown here", text: sentence(problem.detail), ...again };
     }
     if (state !== "connecting") return null;
-    if (!problem) return { title: name ? `Connecting to ${name}…` : "Connecting…", text: "" };
-    return { title: problem.title, text: `${problem.detail} Trying again…`.trim() };
+    const whom = name ? ` to ${name}` : "";
+    if (!problem) return { title: `Connecting${whom}…`, text: "" };
+    return { title: `Connecting${whom} again…`, text: sentence(problem.detail) };
   }
 
   #waitingNote(name, ended) {
