@@ -4,17 +4,17 @@ import { Backoff } from "./backoff.js";
 import { CaptionStore } from "./captions.js";
 import { Commands } from "./commands.js";
 import { Connection } from "./connection.js";
-import { renewGuestToken } from "./guest-token.js";
 import { Emitter } from "./emitter.js";
 import { apiOf, asksForTickets, Entrance, webSocketUrl } from "./entrance.js";
 import { standardEnvironment } from "./environment.js";
+import { renewGuestToken } from "./guest-token.js";
 import { InOrder } from "./in-order.js";
 import { Peer } from "./peer.js";
 import { configurationOf } from "./peer-link.js";
 import { LEFT, LOST, NOT_CONNECTED, ProblemError } from "./problems.js";
 import { Publisher } from "./publisher.js";
 import { fetchTranscript, transcriptUrl } from "./server-transcript.js";
-import { nextEvent, Sleep } from "./waiting.js";
+import { nextEvent, Sleep, within } from "./waiting.js";
 
 /**
  * @typedef {import("./types.d.ts").Problem} Problem
@@ -214,14 +214,7 @@ export class MediaSession extends Emitter {
     this.#stopped = true;
     this.#entrance.place = null;
     if (connection?.send({ type: "leave" })) {
-      const { environment } = this;
-      await new Promise((resolve) => {
-        const timer = environment.setTimeout(() => resolve(null), LEAVE_TIMEOUT_MS);
-        connection.closed.then(() => {
-          environment.clearTimeout(timer);
-          resolve(null);
-        });
-      });
+      await within(this.environment, connection.closed, LEAVE_TIMEOUT_MS);
     }
     this.close();
     await this.#running;

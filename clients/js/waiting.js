@@ -28,6 +28,23 @@ export function nextEvent(session, type, timeoutMs) {
   });
 }
 
+/**
+ * Resolves with `promise`, or after `ms` if that takes longer.
+ * @param {import("./environment.js").Environment} environment
+ * @param {Promise<unknown>} promise
+ * @param {number} ms
+ * @returns {Promise<void>}
+ */
+export function within(environment, promise, ms) {
+  return new Promise((resolve) => {
+    const timer = environment.setTimeout(resolve, ms);
+    promise.then(() => {
+      environment.clearTimeout(timer);
+      resolve();
+    });
+  });
+}
+
 /** A sleep that can be ended early. */
 export class Sleep {
   #wake = () => {};
