@@ -13,15 +13,21 @@ from mediaserver.kernel.clocks import SystemClock
 from mediaserver.kernel.logging import get_logger
 from mediaserver.protocol.health import PartState
 from mediaserver.protocol.messages import IceServer
+from mediaserver.relay.addresses import own_url
+from mediaserver.relay.feeding import Feeds
+from mediaserver.relay.links import Links
+from mediaserver.relay.tickets import LinkTickets
 from mediaserver.rooms.hub import RoomHub
 from mediaserver.rtc.containers import DecoderPool
 from mediaserver.rtc.peer import Peers, RtcConfig
 from mediaserver.sessions.figures import Figures
 from mediaserver.sessions.registry import Sessions
 from mediaserver.sessions.transcripts import TranscriptStore
+from mediaserver.sessions.watching import Watching
 from mediaserver.settings import Settings
 from mediaserver.web import (
     accounts,
+    broadcasts,
     health,
     keys,
     listen,
@@ -64,6 +70,7 @@ def build_app(settings: Settings) -> web.Application:
     app[keys.SESSIONS] = Sessions(
         client, hub, store, clock, figures, max_sessions=settings.max_streams
     )
+    _add_relay(app, hub)
     app.on_response_prepare.append(whip.add_cors)
     mount(
         app,
@@ -76,6 +83,7 @@ def build_app(settings: Settings) -> web.Application:
             listen.routes(),
             whip.routes(),
             ws.routes(),
+            broadcasts.routes(),
             login.routes(),
             accounts.routes(),
             room_tokens.routes(),
@@ -100,6 +108,19 @@ def build_app(settings: Settings) -> web.Application:
     app.cleanup_ctx.append(lambda app: _run_parts(app, settings, client))
     app.on_shutdown.append(_drain)
     return app
+
+
+def _add_relay(app: web.Application, hub: RoomHub) -> None:
+    """Add what broadcasts are watched by, here and from other instances."""
+    tickets = app[keys.LINK_TICKETS] = LinkTickets(app[keys.REDIS])
+    feeds = app[keys.FEEDS] = Feeds()
+    links = app[keys.LINKS] = Links(hub.address_of, tickets, app[keys.CLOCK])
+    shown = app[keys.SESSIONS].broadcasts
+    watching = Watching(app[keys.PEERS], shown, links, app[keys.CLOCK])
+    app[keys.WATCHING] = watching
+    app[keys.FIGURES].watch_relay(
+        lambda: len(shown), lambda: watching.viewers, lambda: len(links), lambda: len(feeds)
+    )
 
 
 async def _run_parts(
@@ -141,6 +162,7 @@ async def _drain(app: web.Application) -> None:
     """End all sessions with their pending finals, then the peers."""
     settings = app[keys.SETTINGS]
     await app[keys.SESSIONS].aclose(settings.shutdown_s)
+    await app[keys.LINKS].aclose()
     await app[keys.PEERS].aclose()
 
 
@@ -181,12 +203,21 @@ async def serve(settings: Settings) -> int:
     try:
         site = web.TCPSite(runner, settings.host, settings.port)
         await site.start()
+        await app[keys.ROOMS].advertise(await _advertised_url(settings, runner))
         print(f"mediaserver is at {site_url(runner)}", flush=True)
         await stop.wait()
         log.info("server.stopping")
     finally:
         await runner.cleanup()
     return 0
+
+
+async def _advertised_url(settings: Settings, runner: web.AppRunner) -> str:
+    """Where other instances reach this one."""
+    if settings.advertise_url is not None:
+        return settings.advertise_url
+    redis_url = settings.redis_url.get_secret_value() if settings.redis_url is not None else None
+    return await own_url(settings.host, runner.addresses[0][1], redis_url)
 
 
 def site_url(runner: web.AppRunner) -> str:

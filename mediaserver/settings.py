@@ -38,6 +38,9 @@ class Settings(BaseSettings):
     credentials. Unset: open on loopback without a static key, else guarded."""
     public_url: str | None = None
     """The address that people use (https://host), for links and as the issuer of tokens."""
+    advertise_url: str | None = None
+    """Where the other instances reach this one (http://host:port), for broadcasts that are watched
+    there. Unset: where it listens; bound to all addresses, the one from which Redis is reached."""
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
     """Addresses and networks of reverse proxies whose X-Forwarded-For is believed,
     comma-separated."""
@@ -136,7 +139,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"{origin!r} is not an origin; it looks like https://host")
         return tuple(origin.lower() for origin in value)
 
-    @field_validator("public_url")
+    @field_validator("public_url", "advertise_url")
     @classmethod
     def _http_url(cls, value: str | None) -> str | None:
         if value is None:

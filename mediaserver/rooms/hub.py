@@ -80,6 +80,20 @@ class RoomHub:
         self._scope.spawn("moment", self._publish())
         self._scope.spawn("timers", self._tick())
 
+    async def advertise(self, url: str) -> None:
+        """Tell the other instances where this one is reached."""
+        self._leases.advertise(url)
+        with contextlib.suppress(Unavailable):  # the next renewal says it
+            await self._leases.renew()
+
+    async def address_of(self, room: str, member_id: str) -> str | None:
+        """Return where the instance that a member is connected to is reached, if it is known.
+
+        Raises NotFound (`no_room`), Unavailable.
+        """
+        member = (await self.directory.load(room)).members.get(member_id)
+        return await self._leases.address_of(member.instance) if member is not None else None
+
     async def aclose(self) -> None:
         """Write what is pending (bounded), give the lease back, stop."""
         rooms = list(self._rooms.values())

@@ -1,6 +1,7 @@
 """Leases: how instances know of each other, and notice that one is dead."""
 
 import contextlib
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -36,10 +37,32 @@ class Leases:
         self._trusted_from_s: float | None = 0.0
         """From when on a missing lease means something; None while Redis is away."""
         self._rooms: set[str] = set()
+        self._address: str | None = None
 
     @property
     def _rooms_key(self) -> str:
         return _rooms_key(self._instance)
+
+    @property
+    def _value(self) -> str:
+        return json.dumps({"url": self._address})
+
+    def advertise(self, url: str) -> None:
+        """Say in the lease, from its next renewal on, where other instances reach this one."""
+        self._address = url
+
+    async def address_of(self, instance: str) -> str | None:
+        """Return where an instance is reached; None where it is dead, or says nothing of it.
+
+        Raises Unavailable.
+        """
+        with self._store.guard():
+            value: Any = await self._store.client.get(_lease_key(instance))
+        try:
+            url = json.loads(value or b"null")["url"]
+        except (ValueError, TypeError, KeyError):  # of another version of the server
+            return None
+        return url if isinstance(url, str) else None
 
     async def hold(self, room: str) -> None:
         """Note that this instance has members in `room`. Raises Unavailable."""
@@ -58,7 +81,7 @@ class Leases:
         client = self._store.client
         try:
             with self._store.guard():
-                await client.set(_lease_key(self._instance), b"1", px=int(LEASE_S * 1000))
+                await client.set(_lease_key(self._instance), self._value, px=int(LEASE_S * 1000))
                 await client.zadd(_INSTANCES, {self._instance: self._clock.wall_s()})
                 if self._rooms:
                     await client.sadd(self._rooms_key, *self._rooms)

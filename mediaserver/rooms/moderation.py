@@ -116,7 +116,10 @@ def _moderated(state: RoomState, actor_id: str, target_id: str) -> MemberRecord:
 
 
 def replaced(state: RoomState, members: tuple[MemberRecord, ...]) -> Decision:
-    """Members changed: tell of those where others see it. Who may not publish broadcasts nothing."""
+    """Members changed: tell of those where others see it.
+
+    Who may not publish (any more) broadcasts nothing.
+    """
     events: list[ServerMessage] = []
     after = dict(state.members)
     for member in members:

@@ -11,7 +11,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
-from mediaserver.kernel.errors import MediaServerError, NotFound, Unavailable
+from mediaserver.kernel.errors import MediaServerError, Unavailable
 from mediaserver.kernel.ids import new_id
 from mediaserver.kernel.logging import get_logger
 from mediaserver.kernel.tasks import TaskScope
@@ -27,6 +27,7 @@ from mediaserver.protocol.room_events import (
 from mediaserver.rooms.commits import Commits, Done
 from mediaserver.rooms.decide import MemberCommand, decide, decide_for_server
 from mediaserver.rooms.decision import (
+    Broadcasting,
     Context,
     Decision,
     Depart,
@@ -72,6 +73,10 @@ class Room:
         self._outside = outside
         self._own_tracks: OrderedDict[str, TrackStarted | None] = OrderedDict()
         """Tracks of members here; None once they ended."""
+        self._broadcasts: dict[str, Broadcasting] = {}
+        """What members here show to others."""
+        self.observers: set[Callable[[ServerMessage], None]] = set()
+        """Are told each event of the room, and the snapshot where it begins anew."""
         self._applied = asyncio.Event()
         self._syncing = asyncio.Lock()
         self.commits = Commits(
@@ -168,6 +173,9 @@ class Room:
         if member is not None and member.record.connection == connection:
             del self.members[member_id]
             self.round_trips_s.pop(member_id, None)
+        shown = self._broadcasts.get(member_id)
+        if shown is not None and shown.connection == connection:
+            del self._broadcasts[member_id]
         self.defer(Depart(member_id, connection, reason))
 
     def taken(self, member_id: str, connection: str) -> None:
@@ -195,13 +203,6 @@ class Room:
         """Do it when that is possible."""
         self.commits.defer(lambda s, c: decide_for_server(s, command, c))
 
-    def member(self, member_id: str) -> LocalMember:
-        """Return a member that is connected here. Raises NotFound."""
-        try:
-            return self.members[member_id]
-        except KeyError:
-            raise NotFound("this member is not connected here", code="no_member") from None
-
     # ---- what members here publish ------------------------------------------------------------
 
     def track_started(self, message: TrackStarted) -> None:
@@ -217,6 +218,11 @@ class Room:
         self._own_tracks[message.track_id] = None
         self._fan_out(message)
         self.defer(EndTrack(message))
+
+    def broadcasting(self, shown: Broadcasting) -> None:
+        """What a member here sends for others to see and hear has changed."""
+        self._broadcasts[shown.member_id] = shown
+        self.defer(shown)
 
     def caption(self, message: Caption) -> None:
         """Tell everybody what is said.
@@ -257,6 +263,7 @@ class Room:
         at_once = own and getattr(message, "track_id", None) in self._own_tracks
         self._fan_out(message, numbers_only=at_once)
         self._follow(message)
+        self._observed(message)
 
     def hear(self, message: ServerMessage, key: Hashable) -> None:
         """Another instance tells something of the moment."""
@@ -277,6 +284,10 @@ class Room:
                 continue
             if member.grants.can_subscribe:
                 member.attendee.deliver(message, key)
+
+    def _observed(self, message: ServerMessage) -> None:
+        for observer in tuple(self.observers):
+            observer(message)
 
     def _follow(self, message: ServerMessage) -> None:
         settings = self.replica.view.settings
@@ -309,6 +320,8 @@ class Room:
             return
         if reason in ("left", "lost"):  # another instance took us for dead: here it is
             self.defer(Restore((member.record,)))
+            if (broadcast := self._broadcasts.get(member_id)) is not None:
+                self.defer(broadcast)
             return
         del self.members[member_id]
         if reason == "expired":
@@ -373,8 +386,12 @@ class Room:
         for track in self._own_tracks.values():
             if track is not None and track.track_id not in loaded.state.tracks:
                 self.defer(StartTrack(track))
-        for message in self.replica.snapshot():
+        for broadcast in self._broadcasts.values():
+            self.defer(broadcast)
+        snapshot = self.replica.snapshot()
+        for message in snapshot:
             self._fan_out(message)
+        self._observed(snapshot[0])
 
     async def try_sync(self) -> None:
         """As `sync`, but what fails is tried again by others."""

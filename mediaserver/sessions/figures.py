@@ -45,6 +45,18 @@ class Figures:
         self._members = Gauge(
             "mediaserver_room_members", "Members connected to this instance", registry=registry
         )
+        self._broadcasts = Gauge(
+            "mediaserver_broadcasts", "Members here whose media can be watched", registry=registry
+        )
+        self._viewers = Gauge(
+            "mediaserver_viewers", "Viewers of broadcasts on this instance", registry=registry
+        )
+        self._links = Gauge(
+            "mediaserver_links",
+            "Broadcasts that come from (in) and go to (out) other instances",
+            ("way",),
+            registry=registry,
+        )
         self._refused = Counter(
             "mediaserver_refused",
             "What was refused for want of capacity",
@@ -89,6 +101,19 @@ class Figures:
         """Ask how many rooms and members there are here whenever figures are read."""
         self._rooms.set_function(rooms)
         self._members.set_function(members)
+
+    def watch_relay(
+        self,
+        broadcasts: Callable[[], int],
+        viewers: Callable[[], int],
+        links: Callable[[], int],
+        feeds: Callable[[], int],
+    ) -> None:
+        """Ask what is broadcast, watched and relayed here whenever figures are read."""
+        self._broadcasts.set_function(broadcasts)
+        self._viewers.set_function(viewers)
+        self._links.labels("in").set_function(links)
+        self._links.labels("out").set_function(feeds)
 
     def refused(self, code: str) -> None:
         """A request, session or track was refused for now; `code` is the problem's."""

@@ -8,6 +8,7 @@ from mediaserver.kernel.errors import MediaServerError, Unavailable
 from mediaserver.kernel.logging import get_logger
 from mediaserver.kernel.tasks import TaskScope
 from mediaserver.protocol import messages as m
+from mediaserver.protocol.watching import EndReason
 from mediaserver.rtc.audio import AudioFormat, DecoderPool, make_decoder
 from mediaserver.rtc.peer import CloseReason, Peers
 from mediaserver.rtc.stats import PeerStats
@@ -100,6 +101,7 @@ class PeerPublisher:
         self._tracks: dict[str, CaptionTrack] = {}
         self._scope = TaskScope(f"publisher {session.member_id}")
         self._peer = peers.open(self)
+        self._showing = session.showing(self._peer.broadcast)
 
     @property
     def over(self) -> bool:
@@ -140,6 +142,16 @@ class PeerPublisher:
         """The figures of the last second."""
         return self._peer.stats()
 
+    def regranted(self) -> None:
+        """What the member may do has changed."""
+        if self._showing is not None:
+            self._showing.regranted()
+
+    def leave(self, reason: EndReason) -> None:
+        """The member leaves: nobody watches it any more."""
+        if self._showing is not None:
+            self._showing.close(reason)
+
     async def stop_audio(self) -> None:
         """Take no more audio; finals that are pending still come."""
         if not self._peer.closed:
@@ -176,9 +188,12 @@ class PeerPublisher:
         self._on_text(label, text)
 
     def media_changed(self, audio: bool, video: bool) -> None:
-        """Nothing to do yet."""
+        """There is something else to watch; of a peer's end `closed` says more."""
+        if self._showing is not None and (audio or video or not self._peer.closed):
+            self._showing.media_changed(audio, video)
 
     def closed(self, reason: CloseReason, detail: str) -> None:
         """The peer is gone for a reason that its member should know."""
+        self.leave("ended")
         if reason != "left":
             self._on_error(Unavailable(f"WebRTC: {detail}", code=f"peer_{reason}"))

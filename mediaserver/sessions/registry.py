@@ -7,6 +7,7 @@ from mediaserver.kernel.clocks import Clock
 from mediaserver.kernel.errors import NotFound, Overloaded, Unavailable
 from mediaserver.kernel.ids import new_id
 from mediaserver.kernel.logging import get_logger
+from mediaserver.relay.broadcasts import Broadcasts
 from mediaserver.rooms.hub import RoomHub
 from mediaserver.rooms.presence import Attendee, Joined, Newcomer
 from mediaserver.rooms.state import LeaveReason
@@ -32,6 +33,8 @@ class Sessions:
         figures: Figures,
         max_sessions: int,
     ) -> None:
+        self.broadcasts = Broadcasts()
+        """What members here broadcast."""
         self._client = client
         self._rooms = rooms
         self._transcripts = transcripts
@@ -83,7 +86,14 @@ class Sessions:
 
     def _opened(self, kind: SessionKind, member_id: str, name: str) -> Session:
         session = Session(
-            kind, member_id, name, self._client, self._clock, self._figures, self._closed
+            kind,
+            member_id,
+            name,
+            self._client,
+            self._clock,
+            self._figures,
+            self._closed,
+            self.broadcasts,
         )
         self._sessions[session.id] = session
         self._figures.session_opened(kind)

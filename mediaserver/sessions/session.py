@@ -24,12 +24,15 @@ from mediaserver.protocol.messages import (
     TrackEnded,
     TrackStarted,
 )
+from mediaserver.relay.broadcasts import Broadcasts
 from mediaserver.rooms.grants import check
 from mediaserver.rooms.presence import Joined
 from mediaserver.rooms.room import Room
 from mediaserver.rooms.state import LeaveReason
+from mediaserver.rtc.encoded import MediaSource
 from mediaserver.sessions.captions import caption_of
 from mediaserver.sessions.figures import Figures
+from mediaserver.sessions.showing import Showing
 from mediaserver.sessions.track import CaptionTrack, Listener
 
 log = get_logger(__name__)
@@ -51,6 +54,7 @@ class Session:
         clock: Clock,
         figures: Figures,
         on_closed: Callable[["Session", str], None],
+        broadcasts: Broadcasts,
     ) -> None:
         self.id = new_id("s", 24)
         self.kind = kind
@@ -66,6 +70,7 @@ class Session:
         self._clock = clock
         self._figures = figures
         self._on_closed = on_closed
+        self._broadcasts = broadcasts
         self._tracks: dict[str, CaptionTrack] = {}
         self._muted = False
         self._closing = False
@@ -83,6 +88,12 @@ class Session:
         """Give the place back, if there is one."""
         if self.room is not None and self._joined is not None:
             self.room.leave(self.member_id, self._joined.connection, reason)
+
+    def showing(self, source: MediaSource) -> Showing | None:
+        """Return what shows a peer's media to the room; None where the session is in none."""
+        if self.room is None or self._joined is None:
+            return None
+        return Showing(self._broadcasts, self.room, self._joined, source)
 
     @property
     def tracks(self) -> tuple[CaptionTrack, ...]:

@@ -14,12 +14,16 @@ if TYPE_CHECKING:
     from mediaserver.identity.service import Identity
     from mediaserver.kernel.clocks import Clock
     from mediaserver.protocol.messages import IceServer
+    from mediaserver.relay.feeding import Feeds
+    from mediaserver.relay.links import Links
+    from mediaserver.relay.tickets import LinkTickets
     from mediaserver.rooms.hub import RoomHub
     from mediaserver.rtc.containers import DecoderPool
     from mediaserver.rtc.peer import Peers
     from mediaserver.sessions.figures import Figures
     from mediaserver.sessions.registry import Sessions
     from mediaserver.sessions.transcripts import TranscriptStore
+    from mediaserver.sessions.watching import Watching
     from mediaserver.settings import Settings
     from mediaserver.stores.database import Database
     from mediaserver.stores.redis import RedisStore
@@ -36,6 +40,10 @@ ROOMS: web.AppKey[RoomHub] = web.AppKey("rooms")
 SESSIONS: web.AppKey[Sessions] = web.AppKey("sessions")
 TRANSCRIPTS: web.AppKey[TranscriptStore] = web.AppKey("transcripts")
 PEERS: web.AppKey[Peers] = web.AppKey("peers")
+WATCHING: web.AppKey[Watching] = web.AppKey("watching")
+LINKS: web.AppKey[Links] = web.AppKey("links")
+LINK_TICKETS: web.AppKey[LinkTickets] = web.AppKey("link_tickets")
+FEEDS: web.AppKey[Feeds] = web.AppKey("feeds")
 DECODERS: web.AppKey[DecoderPool] = web.AppKey("decoders")
 ICE_SERVERS: web.AppKey[tuple[IceServer, ...]] = web.AppKey("ice_servers")
 READINESS: web.AppKey[Readiness] = web.AppKey("readiness")

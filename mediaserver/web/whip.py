@@ -1,20 +1,16 @@
 """WHIP, RFC 9725: `POST /whip/{room}` publishes; `PATCH` and `DELETE` on the resource it makes."""
 
-import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Hashable
 
 from aiohttp import web
-from pydantic import TypeAdapter, ValidationError
 
 from mediaserver.captions.audio import AudioChunk
-from mediaserver.kernel.errors import BadInput, NotFound, TooLarge, Unavailable, UnsupportedMedia
+from mediaserver.kernel.errors import BadInput, NotFound, Unavailable
 from mediaserver.kernel.logging import bind, get_logger
 from mediaserver.kernel.tasks import TaskScope
 from mediaserver.protocol import messages as m
 from mediaserver.protocol.rooms import Grants
-from mediaserver.rooms.grants import ALL
-from mediaserver.rooms.presence import Newcomer
 from mediaserver.rtc.peer import CloseReason, Peer
 from mediaserver.rtc.sdp import MAX_SDP_BYTES, WHIP_RULES
 from mediaserver.rtc.whip import (
@@ -30,17 +26,22 @@ from mediaserver.rtc.whip import (
 )
 from mediaserver.sessions.publishing import CHANNELS
 from mediaserver.sessions.session import Session
+from mediaserver.sessions.showing import Showing
 from mediaserver.sessions.track import CaptionTrack
 from mediaserver.web import keys
-from mediaserver.web.auth import principal_of
-from mediaserver.web.door import check_room, may_enter_any, subject_of
 from mediaserver.web.routing import Content, Parameter, Routes
+from mediaserver.web.whip_requests import (
+    check_type,
+    newcomer_of,
+    options_of,
+    read_text,
+    room_of,
+)
 
 log = get_logger(__name__)
 
 ENDPOINT = "/whip/{room}"
 RESOURCE = "/whip/{room}/{resource}"
-BODY_TIMEOUT_S = 10.0
 REMEMBERED = 1000
 """Ended publishers whose DELETE is still answered with 200: both sides may end at once."""
 
@@ -52,7 +53,6 @@ _PREFLIGHT = {
     "Access-Control-Allow-Headers": "Authorization, Content-Type, If-Match, X-API-Key",
     "Access-Control-Max-Age": "86400",
 }
-_room: TypeAdapter[str] = TypeAdapter(m.RoomName)
 
 
 async def add_cors(request: web.Request, response: web.StreamResponse) -> None:
@@ -75,12 +75,15 @@ class Publisher:
         self.peer: Peer | None = None
         self._publishers = publishers
         self._session: Session | None = None
+        self._showing: Showing | None = None
         self._track: CaptionTrack | None = None
 
     def begin(self, session: Session, options: m.CaptionOptions) -> None:
         """Caption what comes from now on. Raises Overloaded."""
         self._session = session
         self._track = session.open_track(options)
+        if self.peer is not None:
+            self._showing = session.showing(self.peer.broadcast)
 
     async def patch(self, text: str) -> None:
         """Add trickled candidates. Raises BadInput, or Unprocessable for a restart."""
@@ -99,6 +102,8 @@ class Publisher:
 
     def granted(self, grants: Grants) -> None:
         """End when it may not be heard any more."""
+        if self._showing is not None:
+            self._showing.regranted()
         if not grants.can_publish:
             self.dismiss(4403, "you may not publish any more")
 
@@ -133,10 +138,15 @@ class Publisher:
         raise BadInput("a WHIP publisher cannot send messages; use /ws for that")
 
     def media_changed(self, audio: bool, video: bool) -> None:
-        """Nothing to do yet."""
+        """There is something else to watch; of the peer's end `closed` says more."""
+        ending = self.peer is None or self.peer.closed
+        if self._showing is not None and (audio or video or not ending):
+            self._showing.media_changed(audio, video)
 
     def closed(self, reason: CloseReason, detail: str) -> None:
         """Let the session end."""
+        if self._showing is not None:
+            self._showing.close("lost" if reason == "lost" else "left")
         self._publishers.over(self, reason)
 
 
@@ -173,10 +183,10 @@ class Publishers:
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Publish."""
         app = request.app
-        room, options = _room_of(request), _options_of(request)
-        newcomer = _newcomer(request, room)
-        _check_type(request, SDP_TYPE)
-        sdp = await _read_text(request, MAX_SDP_BYTES)
+        room, options = room_of(request), options_of(request)
+        newcomer = newcomer_of(request, room)
+        check_type(request, SDP_TYPE)
+        sdp = await read_text(request, MAX_SDP_BYTES)
         publisher = Publisher(self, room)
         peer = publisher.peer = app[keys.PEERS].open(publisher)
         with bind(peer_id=peer.id):
@@ -236,9 +246,9 @@ class Publishers:
     async def patch(self, request: web.Request) -> web.StreamResponse:
         """Take trickled candidates."""
         publisher = self._find(request)
-        _check_type(request, FRAGMENT_TYPE)
+        check_type(request, FRAGMENT_TYPE)
         check_if_match(request.headers.get("If-Match"), publisher.etag)
-        await publisher.patch(await _read_text(request, MAX_FRAGMENT_BYTES))
+        await publisher.patch(await read_text(request, MAX_FRAGMENT_BYTES))
         return web.Response(status=204)
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
@@ -252,74 +262,6 @@ class Publishers:
 
 def _no_such_publisher() -> NotFound:
     return NotFound("there is no such WHIP session (any more); POST an offer to begin one")
-
-
-def _room_of(request: web.Request) -> str:
-    try:
-        return _room.validate_python(request.match_info["room"])
-    except ValidationError:
-        raise BadInput(
-            "a room has 1 to 64 letters, digits, dots, dashes or underscores, "
-            "the first one a letter or digit",
-            code="bad_room",
-        ) from None
-
-
-def _name_of(request: web.Request) -> str:
-    name = request.query.get("name", "").strip() or "publisher"
-    if len(name) > m.MAX_NAME_CHARACTERS or not name.isprintable():
-        raise BadInput(
-            f"name: at most {m.MAX_NAME_CHARACTERS} printable characters", code="bad_name"
-        )
-    return name
-
-
-def _options_of(request: web.Request) -> m.CaptionOptions:
-    given = {key: request.query[key] for key in ("language", "task") if request.query.get(key)}
-    try:
-        return m.CaptionOptions.model_validate(given)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise BadInput(f"{first['loc'][0]}: {first['msg']}", code="bad_options") from None
-
-
-def _newcomer(request: web.Request, room: str) -> Newcomer:
-    """As whom it publishes. Raises BadInput, Unauthorized or Forbidden."""
-    principal = principal_of(request)
-    check_room(principal, room)
-    return Newcomer(
-        name=_name_of(request),
-        kind="whip",
-        subject=subject_of(principal),
-        grants=principal.grants if principal.grants is not None else ALL,
-        role="member",
-        invited=may_enter_any(principal),
-        may_create=principal.may("rooms:create"),
-    )
-
-
-def _check_type(request: web.Request, wanted: str) -> None:
-    if request.content_type != wanted:
-        raise UnsupportedMedia(f"Content-Type is {request.content_type[:80]}; send {wanted}")
-
-
-async def _read_text(request: web.Request, limit_bytes: int) -> str:
-    """Read the body as text. Raises TooLarge or BadInput."""
-    too_large = TooLarge(f"the body is over {limit_bytes} bytes")
-    if (request.content_length or 0) > limit_bytes:
-        raise too_large
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            async for piece in request.content.iter_any():
-                body += piece
-                if len(body) > limit_bytes:
-                    raise too_large
-        return body.decode()
-    except TimeoutError:
-        raise BadInput(f"the body did not come within {BODY_TIMEOUT_S:g} s") from None
-    except UnicodeDecodeError:
-        raise BadInput("the body is not UTF-8 text", code="bad_sdp") from None
 
 
 def routes() -> Routes:

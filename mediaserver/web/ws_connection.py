@@ -12,11 +12,13 @@ from mediaserver.kernel.logging import bind, get_logger
 from mediaserver.kernel.tasks import TaskScope
 from mediaserver.protocol import messages as m
 from mediaserver.protocol import room_commands as c
+from mediaserver.protocol import watching as w
 from mediaserver.protocol.problems import ErrorMessage, problem_of
 from mediaserver.protocol.rooms import Grants
 from mediaserver.rooms.presence import Joined
 from mediaserver.rooms.room import CLOSE_EXPIRED
 from mediaserver.sessions.session import Session
+from mediaserver.sessions.watching import MemberWatch
 from mediaserver.web import keys
 from mediaserver.web.floods import FloodGate
 from mediaserver.web.sockets import ClientSocket
@@ -34,7 +36,7 @@ CLOSE_TIMEOUT_S = 30.0
 PING_INTERVAL_S = 2.0
 _REASONS = {CLOSE_EXPIRED: "expired", int(WSCloseCode.TRY_AGAIN_LATER): "lost"}
 """Of members that were sent away with these codes; the others `left`."""
-_FREE = (m.Ping, m.Candidate, c.ClockPing)
+_FREE = (m.Ping, m.Candidate, w.WatchCandidate, c.ClockPing)
 """Not counted against the member's messages, but against a wider bound of their own."""
 
 
@@ -63,6 +65,7 @@ class MemberConnection:
             session,
             self._app[keys.PEERS],
             self._app[keys.DECODERS],
+            MemberWatch(self._app[keys.WATCHING], session.room, joined.member, self._tell),
             self._scope,
             self._channel_text,
             self._report,
@@ -86,8 +89,8 @@ class MemberConnection:
 
     def granted(self, grants: Grants) -> None:
         """End what is not allowed any more."""
-        if self._out.begun and not grants.can_publish:
-            self._media.silence()
+        if self._out.begun:
+            self._media.regranted(grants)
         if not grants.room_join:
             self.dismiss(4403, "you may not be in this room any more")
 
@@ -255,6 +258,8 @@ class MemberConnection:
                 self._media.configure(options)
             case m.Finalize():
                 self._scope.spawn("finalize", self._finalize())
+            case w.WatchOffer() | w.WatchCandidate() | w.WatchStop():
+                self._media.watch.take(message, self._report)
             case m.Leave():
                 return False
             case _:
@@ -274,7 +279,7 @@ class MemberConnection:
             parsed = self._parsed(text)
             about = name_of(parsed)
             self._count(parsed)
-            if isinstance(parsed, m.Leave | m.Offer | m.AudioStart):
+            if isinstance(parsed, m.Leave | m.Offer | m.AudioStart | w.WatchOffer):
                 raise BadInput(f"`{parsed.type}` goes over the WebSocket")
             await self._handle(parsed)
         except MediaServerError as error:

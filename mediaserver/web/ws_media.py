@@ -6,11 +6,13 @@ from collections.abc import Callable
 from mediaserver.kernel.errors import BadInput, MediaServerError, TooLarge
 from mediaserver.kernel.tasks import TaskScope
 from mediaserver.protocol import messages as m
+from mediaserver.protocol.rooms import Grants
 from mediaserver.rtc.audio import DecoderPool
 from mediaserver.rtc.peer import Peers
 from mediaserver.rtc.stats import PeerStats
 from mediaserver.sessions.publishing import AudioPublisher, PeerPublisher
 from mediaserver.sessions.session import Session
+from mediaserver.sessions.watching import MemberWatch
 
 MAX_EARLY_CANDIDATES = 50
 
@@ -23,6 +25,7 @@ class MemberMedia:
         session: Session,
         peers: Peers,
         decoders: DecoderPool,
+        watch: MemberWatch,
         scope: TaskScope,
         on_text: Callable[[str, str], None],
         on_error: Callable[[MediaServerError], None],
@@ -30,6 +33,8 @@ class MemberMedia:
         self._session = session
         self._peers = peers
         self._decoders = decoders
+        self.watch = watch
+        """What the member watches."""
         self._scope = scope
         self._on_text = on_text
         self._on_error = on_error
@@ -148,6 +153,14 @@ class MemberMedia:
 
     # ---- the end ------------------------------------------------------------------------------
 
+    def regranted(self, grants: Grants) -> None:
+        """What the member may do has changed: end what it may not any more."""
+        if not grants.can_publish:
+            self.silence()
+        if self._peer is not None:
+            self._peer.regranted()
+        self.watch.granted(grants)
+
     def silence(self) -> None:
         """The member may not be heard any more: end what it publishes."""
         self._stop_audio("ended")
@@ -157,12 +170,14 @@ class MemberMedia:
     async def stop(self, reason: str, timeout_s: float) -> None:
         """Take no more audio; wait for what was stopped, at most `timeout_s`."""
         if self._peer is not None:
+            self._peer.leave("lost" if reason == "lost" else "left")
             await self._peer.stop_audio()
         self._stop_audio(reason)
         if self._stopping:
             await asyncio.wait(self._stopping, timeout=timeout_s)
 
     async def close(self, lost: bool) -> None:
-        """End the peer."""
+        """End the peers."""
+        await self.watch.close()
         if self._peer is not None:
             await self._peer.close("lost" if lost else "left")

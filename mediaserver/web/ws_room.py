@@ -9,14 +9,12 @@ from mediaserver.identity.service import Identity
 from mediaserver.kernel.errors import (
     Forbidden,
     MediaServerError,
-    NotFound,
     TooManyRequests,
     Unavailable,
 )
 from mediaserver.kernel.tasks import TaskScope
 from mediaserver.protocol import messages as m
 from mediaserver.protocol import room_commands as c
-from mediaserver.protocol import watching as w
 from mediaserver.protocol.problems import ErrorMessage, problem_of
 from mediaserver.protocol.room_events import Ack, ClockPong, Reaction, SomebodyTyping
 from mediaserver.rooms.decide import MemberCommand
@@ -43,7 +41,6 @@ RoomMessage = (
     | c.PlaybackReport
     | c.RoomResume
     | c.Authenticate
-    | w.WatchClientMessage
 )
 
 
@@ -101,8 +98,6 @@ class RoomDesk:
                 self._room.round_trips_s[self._id] = min(round_trip_ms / 1000, 10.0)
             case c.RoomResume():
                 self._resume(message)
-            case w.WatchOffer() | w.WatchCandidate() | w.WatchStop():
-                raise NotFound("nobody broadcasts that can be watched", code="no_broadcast")
             case c.Authenticate():
                 self._later(self._authenticate(message), message)
             case _:

@@ -15,7 +15,7 @@ from mediaserver.protocol.messages import CaptionOptions, Chat, IceServer
 from mediaserver.rtc.peer import RtcConfig
 from mediaserver.rtc.sdp import MAX_SDP_BYTES, check_offer
 from mediaserver.rtc.whip import FRAGMENT_TYPE, MAX_FRAGMENT_BYTES
-from mediaserver.web import whip
+from mediaserver.web import whip, whip_requests
 from mediaserver.web.openapi import build
 from mediaserver.web.routing import MountedRoutes
 from tests.integration.webrtc_client import (
@@ -269,7 +269,7 @@ def test_the_routes_are_documented() -> None:
 def test_a_name_is_taken_or_refused_with_400(name: str) -> None:
     request = make_mocked_request("POST", "/whip/studio?" + urlencode({"name": name}))
     try:
-        taken = whip._name_of(request)
+        taken = whip_requests.name_of(request)
     except BadInput:
         return
     assert 0 < len(taken) <= 80

@@ -63,6 +63,9 @@ class FakeSession:
         self.tracks.append(FakeTrack(options))
         return self.tracks[-1]
 
+    def showing(self, source: object) -> None:
+        return None
+
     async def close(self, reason: str = "ended") -> None:
         self.closed_with.append(reason)
 

@@ -1,0 +1,1 @@
+"""Broadcasts between instances: one WebSocket for each that is watched elsewhere."""
