@@ -2,6 +2,7 @@
 
 import { Viewer } from "../../clients/js/index.js";
 import { $, say, sentence } from "./dom.js";
+import { offersOf } from "./live-offers.js";
 
 const LOOK_MS = 1000;
 /** Looks in a row without a new picture: what stands still is not shown. */
@@ -15,6 +16,7 @@ export class LiveView {
   #sound;
   #barrier;
   #colourOf;
+  #offers;
   #video = $("live");
   /** The item that is on. @type {string | null} */
   #itemId = null;
@@ -29,14 +31,16 @@ export class LiveView {
    * @param {import("../../clients/js/index.js").Room} room
    * @param {{stage: import("./stage.js").Stage, note: import("./stage-note.js").StageNote,
    *   sound: import("./sound.js").Sound, colourOf: (memberId: string) => number,
-   *   barrier: () => string}} page barrier: why one may not broadcast here, "" where one may
+   *   offers: import("./live-offers.js").LiveOffers, barrier: () => string}} page barrier: why one
+   *   may not broadcast here, "" where one may
    */
-  constructor(room, { stage, note, sound, colourOf, barrier }) {
+  constructor(room, { stage, note, sound, colourOf, offers, barrier }) {
     this.#room = room;
     this.#stage = stage;
     this.#note = note;
     this.#sound = sound;
     this.#colourOf = colourOf;
+    this.#offers = offers;
     this.#barrier = barrier;
     this.viewer = new Viewer(room);
     this.viewer.on("state", (state) => this.#viewing(state));
@@ -204,8 +208,10 @@ export class LiveView {
   #waitingNote(name, ended) {
     const text = "It starts here by itself.";
     if (!ended) return { title: name ? `Waiting for ${name} to go live…` : "Waiting for the broadcast to begin…", text };
-    const what = ENDS[ended] ?? ENDS.ended;
-    return { title: what(name || "The broadcaster"), text: `Should it begin again, ${text[0].toLowerCase()}${text.slice(1)}` };
+    const title = (ENDS[ended] ?? ENDS.ended)(name || "The broadcaster");
+    const [other] = offersOf(this.#room).filter(({ own }) => !own);
+    const offer = other && { button: other.label, action: () => this.#offers.watch(other.memberId) };
+    return { title, text: "Should it begin again, it starts here by itself.", ...offer };
   }
 
   #ownNote() {

@@ -65,9 +65,10 @@ export function enterRoom({ room: roomName, name, invitation, token, place, acco
   const note = new StageNote();
   const sound = new Sound($("player"), $("live"));
   new PlayerView(room, stage, notices, note);
-  new LiveView(room, { stage, note, sound, colourOf, barrier: () => speakingBarrier(room.state) });
   new QueueView(room, notices);
   const offers = setUpOffers(room, notices, stage);
+  const barrier = () => speakingBarrier(room.state);
+  new LiveView(room, { stage, note, sound, colourOf, offers, barrier });
   new PeopleView(room, notices, colourOf, (wanted) => rename(room, setup, notices, wanted), offers);
   new ConnectionView(room, notices, (wrong) => signIn.ask(wrong), () => signIn.signedIn);
   const broadcast = new Broadcast({ session, setup, stage, notices, figures });
