@@ -79,7 +79,7 @@ class Principal(BaseModel):
             id=self.id,
             name=self.name,
             role=self.role,
-            scopes=sorted(self.scopes),
+            scopes=tuple(sorted(self.scopes)),
             session_id=self.session_id,
             expires_at=self.expires_at,
             room=self.room,

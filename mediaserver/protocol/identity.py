@@ -108,7 +108,7 @@ class PrincipalInfo(Wire):
     id: str
     name: str
     role: Role | None
-    scopes: list[str]
+    scopes: tuple[str, ...]
     session_id: str | None
     expires_at: float | None
     """Unix seconds; null for keys without an end."""
@@ -199,7 +199,7 @@ class ApiKeyInfo(Wire):
 
     id: str
     name: str
-    scopes: list[str]
+    scopes: tuple[str, ...]
     user_id: str | None
     """Whose it is; null for keys of the server's own."""
     created_at: float

@@ -335,7 +335,7 @@ async def test_an_account_logs_in_refreshes_and_logs_out(guarded: Servers) -> No
             assert (await api.login("ann", first_password)).must_change_password
             await api.change_password(first_password, password)
         async with Api(url, user="ann", password=password) as api:
-            assert (await api.me())["name"] == "ann"
+            assert (await api.me()).name == "ann"
             first = api.credentials.tokens
             second = await api.refresh()
             assert first is not None

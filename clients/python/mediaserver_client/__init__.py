@@ -6,6 +6,7 @@ async with connect("http://127.0.0.1:8080") as session:
         print(caption.text)
 """
 
+from mediaserver_client.account_types import ApiKey, Principal, Ticket, User
 from mediaserver_client.api import Api
 from mediaserver_client.clock import ClockSync
 from mediaserver_client.credentials import Tokens
@@ -48,6 +49,7 @@ from mediaserver_client.room_types import (
     RoomInfo,
     RoomSettings,
     RoomToken,
+    RoomTokenInfo,
 )
 from mediaserver_client.session import Session, connect
 from mediaserver_client.sources import AudioSource, PcmBytes, PcmStream, WavFile
@@ -60,6 +62,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AnswerTimeout",
     "Api",
+    "ApiKey",
     "AudioError",
     "AudioSource",
     "Caption",
@@ -83,6 +86,7 @@ __all__ = [
     "PlaybackStep",
     "Player",
     "PlayerState",
+    "Principal",
     "Problem",
     "ProtocolError",
     "Publication",
@@ -94,6 +98,7 @@ __all__ = [
     "RoomSession",
     "RoomSettings",
     "RoomToken",
+    "RoomTokenInfo",
     "SentAway",
     "ServerUnreachable",
     "Session",
@@ -101,10 +106,12 @@ __all__ = [
     "SessionLost",
     "SpeechStarted",
     "Status",
+    "Ticket",
     "TimePlayer",
     "Tokens",
     "TrackEnded",
     "TrackStarted",
+    "User",
     "WavFile",
     "Word",
     "connect",

@@ -63,25 +63,29 @@ class Credentials:
         self._source = token if callable(token) else None
         self._token = token if isinstance(token, str) else None
         self._user, self._password = user, password
-        self._guest = False
+        self._guest_of: str | None = None
+        self._renewable_guest = False
         self._tokens: Tokens | None = None
         self._renew_at_s = float("-inf")
         self._renewing = asyncio.Lock()
         self._login: Callable[[str, str], Awaitable[Tokens]] | None = None
         self._refresh: Callable[[str], Awaitable[Tokens]] | None = None
+        self._renew_guest: Callable[[str, str], Awaitable[str]] | None = None
 
     def bind(
         self,
         login: Callable[[str, str], Awaitable[Tokens]],
         refresh: Callable[[str], Awaitable[Tokens]],
+        renew_guest: Callable[[str, str], Awaitable[str]],
     ) -> None:
-        """Say how to log in and refresh."""
-        self._login, self._refresh = login, refresh
+        """Say how to log in, to refresh, and to renew a guest's token of a room."""
+        self._login, self._refresh, self._renew_guest = login, refresh, renew_guest
 
     @property
     def renewable(self) -> bool:
         """Whether there will be a new token when this one has expired."""
-        return self._source is not None or self._user is not None or self._refreshable
+        others = self._source is not None or self._user is not None or self._refreshable
+        return others or self._renewable_guest
 
     @property
     def _refreshable(self) -> bool:
@@ -100,15 +104,22 @@ class Credentials:
             self._key = None
             self._renew_at_s = time.monotonic() + tokens.expires_in_s - early_s(tokens.expires_in_s)
 
-    def become_guest(self, token: str) -> None:
-        """Somebody without credentials was given a room token."""
+    def become_guest(self, room: str, token: str) -> None:
+        """Somebody without credentials was given a token of `room`."""
         if self._key is None and self._user is None and self._source is None:
-            self._token, self._guest = token, True
+            self._guest_of, self._renewable_guest = room, True
+            self._take_token(token)
 
     def forget_guest(self) -> None:
         """The guest's token is of no use any more."""
-        if self._guest:
-            self._token, self._guest = None, False
+        if self._guest_of is not None:
+            self._token, self._guest_of, self._renewable_guest = None, None, False
+
+    def _take_token(self, token: str) -> None:
+        self._token = token
+        expires_at = expiry_of(token)
+        lives_s = float("inf") if expires_at is None else expires_at - time.time()
+        self._renew_at_s = time.monotonic() + lives_s - early_s(lives_s)
 
     async def authorization(self, *, renew: bool = False) -> str | None:
         """Return the key or token to send; with `renew` a new one where that is possible.
@@ -131,10 +142,10 @@ class Credentials:
 
     async def _renew(self) -> None:
         if self._source is not None:
-            self._token = await self._source()
-            expires_at = expiry_of(self._token)
-            lives_s = float("inf") if expires_at is None else expires_at - time.time()
-            self._renew_at_s = time.monotonic() + lives_s - early_s(lives_s)
+            self._take_token(await self._source())
+            return
+        if self._guest_of is not None and self._token is not None:
+            await self._renew_as_guest(self._guest_of, self._token)
             return
         assert self._login is not None
         assert self._refresh is not None
@@ -148,6 +159,16 @@ class Credentials:
         assert self._user is not None
         assert self._password is not None
         self.take(await self._login(self._user, self._password))
+
+    async def _renew_as_guest(self, room: str, token: str) -> None:
+        """Without its invitation a guest stays for as long as its token lasts."""
+        assert self._renew_guest is not None
+        try:
+            self._take_token(await self._renew_guest(room, token))
+        except Refused as error:
+            if error.problem.status != 403:
+                raise
+            self._renewable_guest = False
 
 
 def early_s(lives_s: float) -> float:

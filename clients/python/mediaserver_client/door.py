@@ -109,5 +109,5 @@ class TicketDoor:
         ticket = await self._api.join(self._room, name=self._name, invitation=self._invitation)
         self._invited = self._invitation is not None
         if ticket.token is not None:
-            self._api.credentials.become_guest(ticket.token)
+            self._api.credentials.become_guest(self._room, ticket.token)
         return ticket.ticket

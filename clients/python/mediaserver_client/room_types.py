@@ -127,6 +127,25 @@ class RoomToken:
     """Unix seconds."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomTokenInfo:
+    """A room token that is good; the token itself is shown when it is made, never again."""
+
+    id: str
+    subject: str
+    """A guest's made-up id, or the maker's id, a colon, and its own id of the user."""
+    name: str
+    role: RoomRole
+    grants: Grants
+    created_at: float
+    """When it was made, or renewed last: Unix seconds, as the next."""
+    expires_at: float
+    invitation_id: str | None = None
+    """The invitation that its guest came by; None for tokens that a server made."""
+    members: tuple[str, ...] = ()
+    """Ids of the room's members that are there by it now."""
+
+
 # ---- what messages share -------------------------------------------------------------------
 
 

@@ -58,6 +58,9 @@ class ScriptedRoom:
     joins: list[tuple[Json, str]] = field(default_factory=list)
     logins: list[Json] = field(default_factory=list)
     refreshes: list[str] = field(default_factory=list)
+    renewals: list[str] = field(default_factory=list)
+    """What guests' tokens were renewed with."""
+    refuse_renewals: Json | None = None
     seen: list[Json] = field(default_factory=list)
     sockets: list[web.WebSocketResponse] = field(default_factory=list)
     tickets: set[str] = field(default_factory=set)
@@ -138,6 +141,17 @@ class ScriptedRoom:
                 "token": "guest-token" if guest else None,
             }
         )
+
+    async def renew(self, request: web.Request) -> web.StreamResponse:
+        self.renewals.append(request.headers["Authorization"])
+        if self.refuse_renewals is not None:
+            problem = self.refuse_renewals
+            return web.json_response(
+                problem, status=problem["status"], content_type="application/problem+json"
+            )
+        token = token_that_lives(900, len(self.renewals))
+        info = {"id": "rt_1", "room": "film", "subject": "guest_1", "expires_at": time.time() + 900}
+        return web.json_response({"token": token, **info})
 
     # ---- the WebSocket ---------------------------------------------------------------------
 
@@ -232,6 +246,7 @@ async def running(room: ScriptedRoom) -> AsyncIterator[ScriptedRoom]:
     app = web.Application()
     app.router.add_get("/ws", room.ws)
     app.router.add_post("/api/v1/rooms/{room}/join", room.join)
+    app.router.add_post("/api/v1/rooms/{room}/tokens/renew", room.renew)
     app.router.add_get("/api/v1/rooms", room.rooms)
     app.router.add_post("/api/v1/auth/login", room.login)
     app.router.add_post("/api/v1/auth/refresh", room.refresh)

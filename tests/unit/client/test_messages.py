@@ -6,7 +6,7 @@ import typing
 from typing import Any
 
 import pytest
-from mediaserver_client import credentials, room_commands, room_events, room_types
+from mediaserver_client import account_types, credentials, room_commands, room_events, room_types
 from mediaserver_client import messages as client
 from mediaserver_client.errors import ProtocolError
 from pydantic import AnyHttpUrl, BaseModel
@@ -104,6 +104,11 @@ def test_what_the_client_sends_has_the_same_fields(name: str) -> None:
         (server_commands.PlaybackBase, room_types.PlaybackBase),
         (ChatPage, room_types.ChatPage),
         (identity.RoomTokenAnswer, room_types.RoomToken),
+        (identity.RoomTokenInfo, room_types.RoomTokenInfo),
+        (identity.PrincipalInfo, account_types.Principal),
+        (identity.TicketAnswer, account_types.Ticket),
+        (identity.UserInfo, account_types.User),
+        (identity.ApiKeyInfo, account_types.ApiKey),
         (identity.TokenAnswer, credentials.Tokens),
     ],
 )
@@ -116,6 +121,8 @@ def test_limits_are_the_same() -> None:
     assert client.MAX_CHAT_CHARACTERS == server.MAX_CHAT_CHARACTERS
     assert client.Task == server.Task
     assert client.Encoding == server.Encoding
+    assert account_types.Scope == identity.Scope
+    assert account_types.Role == identity.Role
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,25 @@ async def test_credentials_are_renewed_over_the_connection_before_they_expire() 
         assert auth["token"].startswith("e30.")
 
 
+async def test_a_guests_token_is_renewed_as_long_as_its_invitation_is_good() -> None:
+    async with (
+        asyncio.timeout(ENDS_S),
+        running(ScriptedRoom(expires_in_s=1.5)) as room,
+        join_room(room.url, "film", invitation="inv") as session,
+    ):
+        while not any(message["type"] == "auth" for message in room.seen):
+            await asyncio.sleep(0.02)
+        assert room.renewals == ["Bearer guest-token"]
+        [auth] = [message for message in room.seen if message["type"] == "auth"]
+        room.refuse_renewals = problem("invitation_revoked", 403)
+        await session.authenticate()
+        assert room.renewals[1:] == [f"Bearer {auth['token']}"]
+        kept = [message["token"] for message in room.seen if message["type"] == "auth"]
+        assert kept == [auth["token"]] * 2, "what it has is good for as long as it was"
+        assert not session.api.credentials.renewable
+        assert session.reconnects == 0
+
+
 async def test_who_expired_comes_back_with_new_credentials() -> None:
     async with asyncio.timeout(ENDS_S), running(ScriptedRoom(close_with=[(4401, "old")])) as room:
         async with join_room(room.url, "film", user="ann", password="secret") as session:
