@@ -9,7 +9,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench lock proto clean system model
+.PHONY: help run test check bench lock proto clean system model vendor
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -24,10 +24,10 @@ CHECKED := mediaserver tests clients/python $(wildcard benchmarks)
 help:
 	@sed -n 's/^# make/make/p' Makefile
 
-run: $(VENV)/.runtime
+run: $(VENV)/.runtime vendor
 	@exec $(BIN)/mediaserver serve --pull $(if $(HOST),--host $(HOST)) $(if $(PORT),--port $(PORT))
 
-test: $(VENV)/.development system model
+test: $(VENV)/.development system model vendor
 	node --test clients/js/test/*.test.js
 	$(BIN)/python -m pytest $(ARGS)
 
@@ -69,6 +69,16 @@ $(VENV)/.development: requirements-dev.lock clients/python/pyproject.toml $(VENV
 	@$(PIP) install -qq --no-deps -e clients/python
 	@touch $@
 
+# hls.js, for browsers that play no HLS themselves; all else works without it.
+HLS_JS := vendor/node_modules/.package-lock.json
+vendor:
+	@if [ ! $(HLS_JS) -nt vendor/package-lock.json ]; then \
+		if ! command -v npm >/dev/null; then \
+			echo "without npm there is no hls.js: Firefox and older browsers will not play HLS"; \
+		elif (cd vendor && npm ci --loglevel=error); then touch $(HLS_JS); \
+		else echo "npm could not fetch hls.js: Firefox and older browsers will not play HLS"; \
+		fi; fi
+
 model: $(VENV)/.runtime
 	@if [ -z "$${MEDIASERVER_TEST_MODEL:-}" ]; then \
 		MEDIASERVER_DATA_DIR=data $(BIN)/mediaserver models pull whisper-base; fi
@@ -104,5 +114,5 @@ lock: | $(VENV)/bin/python
 	@! grep -nE '://|^-|/(home|root|opt|tmp|usr)/' requirements.lock requirements-dev.lock
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
+	rm -rf $(VENV) vendor/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
 		build *.egg-info clients/python/*.egg-info

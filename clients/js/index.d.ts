@@ -415,6 +415,8 @@ export interface PlayerSync {
   /** The browser wants a gesture: call `unblock` from a click. */
   readonly blocked: boolean;
   readonly buffering: boolean;
+  /** A live stream plays: everybody is at its newest, and nobody drifts. */
+  readonly live: boolean;
   readonly synchronised: boolean;
   readonly uncertaintyS: number;
   readonly roundTripS: number;
@@ -422,12 +424,46 @@ export interface PlayerSync {
   readonly waitingFor: readonly string[];
 }
 
+/** As much of hls.js' ERROR event as is looked at. */
+export interface HlsErrorData {
+  readonly type: string;
+  readonly details: string;
+  readonly fatal: boolean;
+  readonly response?: { readonly code: number };
+}
+
+/** As much of an instance of hls.js as is used. */
+export interface HlsInstance {
+  on(event: "hlsError", listener: (event: string, data: HlsErrorData) => void): void;
+  loadSource(url: string): void;
+  attachMedia(element: HTMLMediaElement): void;
+  recoverMediaError(): void;
+  destroy(): void;
+}
+
+/** hls.js, as a page gives it. */
+export interface HlsLibrary {
+  readonly Hls: {
+    new (config: object): HlsInstance;
+    isSupported(): boolean;
+  };
+  /** Of `hls.worker.js`; without it the work is done in the page's own thread. */
+  readonly workerPath?: string;
+}
+
+export interface MediaPlayerOptions {
+  /** Where an item's media are; null: nowhere that this page knows. By default its `url`. */
+  sourceOf?: (item: QueueItem) => string | null;
+  /** Gets hls.js, for browsers that do not play HLS themselves, or fail to. Asked when needed. */
+  hls?: (() => Promise<HlsLibrary>) | null;
+}
+
 /** Keeps a media element where its room is. */
 export class MediaPlayer {
   constructor(
     room: Room,
     element: HTMLMediaElement,
-    options?: { sourceOf?: (item: QueueItem) => string | null },
+    options?: MediaPlayerOptions,
   );
   readonly clock: ClockSync;
   readonly follower: PlaybackFollower;
@@ -435,6 +471,12 @@ export class MediaPlayer {
   readonly problem: Problem | null;
   get sync(): PlayerSync;
   get blocked(): boolean;
+  /** Whether it is a live stream, which has no shared position. */
+  get live(): boolean;
+  /** Whether one can seek in it: where its server hands out whole files only, nobody can. */
+  get seekable(): boolean;
+  /** What plays it: the element, its own HLS, or hls.js. */
+  get playedBy(): "file" | "native" | "hls.js" | null;
   get positionS(): number | null;
   get durationS(): number | null;
   on(type: "sync", listener: (sync: PlayerSync) => void): () => void;

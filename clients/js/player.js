@@ -2,6 +2,8 @@
 
 import { ClockSync } from "./clock.js";
 import { Emitter } from "./emitter.js";
+import { LiveEdge } from "./live-edge.js";
+import { MediaLoader } from "./loader.js";
 import { problem } from "./problems.js";
 import { PlaybackFollower } from "./sync.js";
 
@@ -12,9 +14,8 @@ import { PlaybackFollower } from "./sync.js";
  * @typedef {import("./room.js").Room} Room
  */
 
-const HLS = "application/vnd.apple.mpegurl";
 const EVENTS = [
-  "loadedmetadata", "canplay", "canplaythrough", "seeked", "waiting", "stalled", "playing",
+  "loadedmetadata", "durationchange", "canplay", "canplaythrough", "seeked", "waiting", "stalled", "playing",
   "pause", "play", "ended",
 ];
 /** A hidden page's timers are slow; the worker's clock looks in between. */
@@ -22,13 +23,6 @@ const LOOK_MS = 250;
 const REPORT_S = 2;
 /** Between looks at a player that cannot play. */
 const IDLE_S = 0.5;
-/** `error` of a media element: its codes. */
-const REASONS = /** @type {Record<number, [string, string]>} */ ({
-  1: ["aborted", "Loading was stopped."],
-  2: ["network", "The connection to the video's server failed."],
-  3: ["decode", "The video is damaged, or this browser cannot decode it."],
-  4: ["unplayable", "The address leads to nothing that this browser can play, or its server does not allow it."],
-});
 
 export class MediaPlayer extends Emitter {
   clock = new ClockSync();
@@ -37,7 +31,10 @@ export class MediaPlayer extends Emitter {
   item = null;
   /** Why the item cannot be played here. @type {Problem | null} */
   problem = null;
+  #loader;
   #loadedId = /** @type {string | null} */ (null);
+  /** What is loaded is a live stream. @type {LiveEdge | null} */
+  #edge = null;
   #wakeS = -Infinity;
   /** @type {any} */
   #timer = null;
@@ -52,15 +49,16 @@ export class MediaPlayer extends Emitter {
   /**
    * @param {Room} room
    * @param {HTMLMediaElement} element
-   * @param {{sourceOf?: (item: QueueItem) => string | null}} [options] where an item's media are
+   * @param {import("./index.d.ts").MediaPlayerOptions} [options]
    */
-  constructor(room, element, { sourceOf = (item) => item.url ?? null } = {}) {
+  constructor(room, element, { sourceOf = (item) => item.url ?? null, hls = null } = {}) {
     super();
     this.room = room;
     this.element = element;
     this.sourceOf = sourceOf;
     const { session } = room;
     this.environment = session.environment;
+    this.#loader = new MediaLoader(element, this.environment, hls, (found) => this.#failed(found));
     this.#offs.push(
       session.on("welcome", () => this.#connected()),
       session.on("clock.pong", ({ t0, t1, t2 }) => {
@@ -76,7 +74,7 @@ export class MediaPlayer extends Emitter {
       this.environment.watchWake(() => this.clock.restart(this.#nowS())),
     );
     for (const type of EVENTS) this.#listen(type, () => this.#step());
-    this.#listen("error", () => this.#failed());
+    this.#listen("ended", () => this.#streamEnded());
   }
 
   /** How well the player follows. @returns {PlayerSync} */
@@ -90,6 +88,7 @@ export class MediaPlayer extends Emitter {
       landing: follower.landing,
       blocked: this.blocked,
       buffering: this.buffering,
+      live: this.live,
       synchronised: clock.synchronised,
       uncertaintyS: clock.uncertaintyS,
       roundTripS: clock.roundTripS,
@@ -108,14 +107,31 @@ export class MediaPlayer extends Emitter {
     return Boolean(state?.playing) && !this.problem && this.#loadedId !== null && !this.#isReady();
   }
 
-  /** The shared position now, seconds; null while nothing is played. */
+  /** Whether it is a live stream: everybody is at its newest, and there is no shared position. */
+  get live() {
+    return this.#edge !== null;
+  }
+
+  /** What plays it: `file`, `native` (the browser's own HLS) or `hls.js`; null: nothing. */
+  get playedBy() {
+    return this.#loader.how;
+  }
+
+  /** Whether one can seek in it: some servers hand out whole files only. */
+  get seekable() {
+    const { readyState, seekable } = this.element;
+    return readyState >= 1 && seekable.length > 0 && seekable.end(seekable.length - 1) > 0;
+  }
+
+  /** The shared position now, seconds; null while nothing, or something live, is played. */
   get positionS() {
-    return this.follower.positionS(this.#nowS());
+    return this.live ? null : this.follower.positionS(this.#nowS());
   }
 
   /** Seconds; null while it is not known. */
   get durationS() {
     const { duration } = this.element;
+    if (this.live) return null;
     if (this.#loadedId !== null && Number.isFinite(duration)) return duration;
     return this.item?.duration_s ?? null;
   }
@@ -127,7 +143,7 @@ export class MediaPlayer extends Emitter {
 
   /** Stops where the picture is that one sees. */
   pause() {
-    const here = this.#loadedId !== null && !this.follower.landing && !this.problem;
+    const here = this.#loadedId !== null && !this.follower.landing && !this.problem && !this.live;
     return this.room.control("pause", here ? { position_s: this.element.currentTime } : {});
   }
 
@@ -169,6 +185,7 @@ export class MediaPlayer extends Emitter {
     this.environment.clearTimeout(this.#timer);
     for (const off of this.#offs.splice(0)) off();
     this.#unload();
+    this.#loader.close();
   }
 
   // ---- the loop --------------------------------------------------------------------------------
@@ -191,7 +208,7 @@ export class MediaPlayer extends Emitter {
     if (this.#closed) return;
     const nowS = this.#nowS();
     this.#ping(nowS);
-    const step = this.follower.step(nowS, this.#player());
+    const step = this.#atTheEdge(nowS) ?? this.follower.step(nowS, this.#player());
     this.#do(step);
     if (this.problem) this.#waitNotForMe(nowS);
     this.#report(nowS);
@@ -216,9 +233,27 @@ export class MediaPlayer extends Emitter {
       paused: element.paused,
       ready: this.#isReady(),
       rate: element.playbackRate,
-      seekable: element.readyState >= 1,
+      seekable: this.seekable,
       durationS: Number.isFinite(element.duration) ? element.duration : null,
     };
+  }
+
+  /** What to do where a live stream plays; null where none does. */
+  #atTheEdge(/** @type {number} */ nowS) {
+    const { element, follower } = this;
+    const { state } = follower;
+    if (state === null || state.item_id !== this.#loadedId || this.problem) return null;
+    if (this.item?.kind === "hls" && element.duration === Infinity) this.#edge ??= new LiveEdge();
+    if (this.#edge === null || !this.clock.synchronised) return null;
+    const { seekable, currentTime: positionS, paused } = element;
+    const edgeS = seekable.length > 0 ? seekable.end(seekable.length - 1) : positionS;
+    const player = { positionS, edgeS, paused, ready: this.#isReady() };
+    return this.#edge.step(nowS, this.clock.sharedS(nowS), state, player);
+  }
+
+  #streamEnded() {
+    const { state } = this.follower;
+    if (this.live && state?.playing) this.#ended(state.epoch);
   }
 
   #isReady() {
@@ -285,46 +320,32 @@ export class MediaPlayer extends Emitter {
     this.#unload();
     this.item = item;
     this.#loadedId = itemId;
-    const found = this.#sourceOf(item);
-    if (typeof found === "string") {
-      this.element.src = found;
-      this.element.load();
-    } else {
-      this.problem = found;
-    }
+    this.problem = this.#begin(item);
     this.emit("item", { item, problem: this.problem });
   }
 
-  /** @param {QueueItem} item @returns {string | Problem} */
-  #sourceOf(item) {
+  /** @param {QueueItem} item @returns {Problem | null} why it cannot even be tried */
+  #begin(item) {
     if (item.kind === "live") {
-      return problem("live", "A live broadcast", "What is said is captioned here; the server does not pass pictures and sound on.");
+      return problem("live", "A live broadcast", "It has no position to follow; a Viewer shows it.");
     }
     const source = this.sourceOf(item);
-    if (source === null) {
-      return problem("no_source", "This video cannot be played here", "This page does not know where it is.");
-    }
-    if (item.kind === "hls" && !this.element.canPlayType(HLS)) {
-      return problem("no_hls", "This browser cannot play HLS", "Safari and newer Chrome and Edge can; or add the video as MP4.");
-    }
-    return source;
+    if (source !== null) return this.#loader.load(item.kind === "hls" ? "hls" : "file", source);
+    const detail = item.kind === "vod" ? "This server has no library of videos; add the video by its address." : "This page does not know where it is.";
+    return problem("no_source", "This video cannot be played here", detail);
   }
 
   #unload() {
     if (this.item === null && this.#loadedId === null) return;
     const had = this.item;
-    this.item = this.problem = this.#loadedId = null;
-    this.element.removeAttribute("src");
-    this.element.load();
+    this.item = this.problem = this.#loadedId = this.#edge = null;
+    this.#loader.unload();
     if (had && this.follower.state?.item_id == null) this.emit("item", { item: null, problem: null });
   }
 
-  #failed() {
-    const { error } = this.element;
-    if (this.#loadedId === null || !error || !this.element.hasAttribute("src")) return;
-    const [code, detail] = REASONS[error.code] ?? REASONS[4];
-    this.problem = problem(code, "This video cannot be played", detail, { retryable: true });
-    this.emit("item", { item: this.item, problem: this.problem });
+  #failed(/** @type {Problem} */ found) {
+    this.problem = found;
+    this.emit("item", { item: this.item, problem: found });
     this.#step();
   }
 

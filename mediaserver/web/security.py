@@ -26,11 +26,15 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _CONTENT_POLICY = "; ".join(
     (
         "default-src 'self'",
-        # a room's queue may hold any HLS or MP4 URL: players fetch and play from everywhere
-        "connect-src 'self' ws: wss: http: https:",
-        "img-src 'self' data: blob:",
+        # A room's queue may hold an HLS or MP4 address of any host, and a page's policy is fixed
+        # before anybody adds one: what fetches and plays media may ask every host, by HTTP only.
+        # `'self'` covers the page's own WebSockets, too. Scripts, workers, styles and frames come
+        # from here alone, so that nothing foreign runs that could use it.
+        "connect-src 'self' http: https:",
+        # blob: is what hls.js feeds to the element (Media Source Extensions)
         "media-src 'self' blob: http: https:",
-        "worker-src 'self' blob:",
+        "img-src 'self' data: blob:",
+        "worker-src 'self'",
         "object-src 'none'",
         "base-uri 'none'",
         "form-action 'self'",

@@ -32,6 +32,14 @@ CONTENT_TYPES = {
     ".woff2": "font/woff2",
 }
 """Only these are served. They do not depend on what the machine thinks of a file's name."""
+HLS_JS = Path("vendor/node_modules/hls.js")
+"""Where `make run` puts it, if npm is there."""
+VENDORED = {
+    "hls.js": (HLS_JS / "dist/hls.min.mjs", "text/javascript"),
+    "hls.worker.js": (HLS_JS / "dist/hls.worker.js", "text/javascript"),
+    "hls.LICENSE.txt": (HLS_JS / "LICENSE", "text/plain"),
+}
+"""Name under /vendor: the file in the checkout, its media type."""
 _WITH_CHARSET = frozenset({"text/css", "text/html", "text/javascript", "text/plain"})
 
 
@@ -80,8 +88,23 @@ def serve_folder(folder: Path, *, index: str | None = None, cache: str = "no-cac
     return serve
 
 
+def serve_vendored(project_dir: Path) -> Handler:
+    """Return the handler of /vendor: what comes from npm, if it was fetched."""
+
+    async def serve(request: web.Request) -> web.StreamResponse:
+        name = request.match_info["name"]
+        path, kind = VENDORED.get(name, (None, ""))
+        if path is None or not await asyncio.to_thread((project_dir / path).is_file):
+            raise NotFound(
+                f"there is no file {name!r} here; `make run` fetches hls.js where npm is installed"
+            )
+        return file_response(project_dir / path, kind)
+
+    return serve
+
+
 def routes(project_dir: Path = PROJECT_DIR) -> Routes:
-    """`GET /`, `/static/…` and `/clients/js/…`, all without a key: the page asks for it."""
+    """What the page is made of, all of it without a key: the page asks for one."""
     static = project_dir / "static"
     files = {"public": True, "hidden": True}
     return (
@@ -99,6 +122,13 @@ def routes(project_dir: Path = PROJECT_DIR) -> Routes:
             "/clients/js/{path:.+}",
             serve_folder(project_dir / "clients" / "js"),
             summary="The JavaScript client",
+            **files,
+        )
+        .add(
+            "GET",
+            "/vendor/{name}",
+            serve_vendored(project_dir),
+            summary="Libraries of the web app",
             **files,
         )
     )

@@ -2,6 +2,7 @@
 
 import { MediaPlayer, ProblemError } from "../../clients/js/index.js";
 import { $, say } from "./dom.js";
+import { hlsLibrary } from "./hls-library.js";
 
 const SHOW_MS = 400;
 const SEEK_STEP_S = 5;
@@ -30,7 +31,7 @@ export class PlayerView {
     this.#stage = stage;
     this.#notices = notices;
     this.#note = note;
-    this.player = new MediaPlayer(room, $("player"));
+    this.player = new MediaPlayer(room, $("player"), { hls: hlsLibrary });
     this.player.on("sync", (sync) => this.#follow(sync));
     this.player.on("item", () => this.#item());
     room.on("playback", ({ state, by, snapshot }) => this.#told(state, by, snapshot));
@@ -167,6 +168,7 @@ export class PlayerView {
       this.#showTime(Math.min(positionS ?? 0, durationS ?? Infinity));
       $("time-all").textContent = durationS === null ? "–:––" : clock(durationS);
     }
+    $("playbar").toggleAttribute("data-stream", sync.live);
     const [state, text] = this.#words(sync);
     const drift = $("drift");
     drift.dataset.state = state;
@@ -188,10 +190,12 @@ export class PlayerView {
     if (sync.blocked) return ["off", "Not joined"];
     if (!sync.synchronised) return ["busy", "Finding the clock"];
     if (sync.buffering) return ["busy", "Loading"];
+    if (sync.live) return ["good", "Live stream"];
     if (sync.driftS === null) return ["busy", "Coming in sync"];
     const ms = Math.round(sync.driftS * 1000);
     if (Math.abs(ms) < IN_SYNC_MS) return ["good", `In sync, ${Math.abs(ms)} ms`];
     const far = Math.abs(ms) < 1000 ? `${Math.abs(ms)} ms` : `${(Math.abs(ms) / 1000).toFixed(1)} s`;
+    if (Math.abs(ms) > 1000 && !this.player.seekable) return ["off", `${far} off: its server lets nobody seek`];
     return ["busy", `${far} ${ms < 0 ? "behind" : "ahead"}`];
   }
 

@@ -284,7 +284,7 @@ async def test_a_video_that_cannot_be_played_says_so(
     open_page: OpenPage, server_without_speech: LiveServer, films: Cinema
 ) -> None:
     visit = await open_page(server_without_speech, path=new_room(), foreign=films.host)
-    visit.expect_error("Failed to load resource|404")
+    visit.expect_error("Failed to load resource|404|CORS")
     await expect(visit.state).to_have_text("Connected")
     await add_film(visit.page, films.url("nothing.webm"), "Nothing")
     note = visit.page.locator("#stage-note")

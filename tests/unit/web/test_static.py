@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from mediaserver.web.static import find_file, routes
+from mediaserver.web.static import HLS_JS, find_file, routes
 
 from .conftest import KEY, Serve
 
@@ -33,6 +33,20 @@ async def test_the_page_and_its_files_are_served_without_a_key(serve: Serve, pro
     assert (await client.get("/static/css/page.css")).content_type == "text/css"
     assert (await client.get("/clients/js/index.js")).content_type == "text/javascript"
     assert (await client.get("/clients/js/index.d.ts")).content_type == "text/plain"
+
+
+async def test_of_what_npm_brought_only_what_the_page_uses_is_served(
+    serve: Serve, project: Path
+) -> None:
+    client = await serve(routes(project), api_key=KEY)
+    answer = await client.get("/vendor/hls.js")
+    assert (answer.status, "npm" in await answer.text()) == (404, True)
+    (project / HLS_JS / "dist").mkdir(parents=True)
+    (project / HLS_JS / "dist" / "hls.min.mjs").write_text("export default class {}")
+    (project / HLS_JS / "package.json").write_text("{}")
+    assert (await client.get("/vendor/hls.js")).content_type == "text/javascript"
+    for other in ("package.json", "hls.worker.js", "hls.min.mjs"):
+        assert (await client.get(f"/vendor/{other}")).status == 404
 
 
 async def test_a_browser_keeps_a_file_and_asks_whether_it_is_the_same(
