@@ -82,13 +82,14 @@ def flash_starts(watcher: Watcher) -> list[int]:
 
 def beep_starts(watcher: Watcher) -> list[int]:
     """Return the pts at which beeps began."""
-    loud = np.asarray(np.abs(watcher.placed_sound()) > 0.1)
+    sound = watcher.placed_sound()
     window = RATE_HZ // 100
-    blocks = loud[: len(loud) // window * window].reshape(-1, window).any(axis=1)
+    pieces = np.split(sound, range(window, len(sound), window))
+    loud = [float(np.abs(piece).max()) > 0.1 for piece in pieces]
     return [
-        int(index + 1) * window
-        for index in range(len(blocks) - 1)
-        if blocks[index + 1] and not blocks[max(0, index - 4) : index + 1].any()
+        index * window
+        for index in range(1, len(loud))
+        if loud[index] and not any(loud[max(0, index - 5) : index])
     ]
 
 
