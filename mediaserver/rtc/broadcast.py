@@ -60,6 +60,7 @@ class Broadcast:
         self._clock = clock
         self._changed = changed
         self._told = (False, False)
+        self._closed = False
         self._lanes: dict[MediaKind, _Lane] = {"audio": _Lane(), "video": _Lane()}
         self._reports: dict[str, SenderTime] = {}
         self._fanout = Fanout(clock, self._watched_changed, self.request_keyframe)
@@ -139,7 +140,8 @@ class Broadcast:
             self._telling = self._scope.spawn("broadcast-ended", self._tell_later())
 
     def close(self) -> None:
-        """The peer is ending: so do all taps."""
+        """The peer is ending: so do all taps. Packets that still come begin nothing."""
+        self._closed = True
         for lane in self._lanes.values():
             if lane.track is not None:
                 lane.track.forward(None)
@@ -151,6 +153,8 @@ class Broadcast:
 
     def _take(self, kind: MediaKind, mid: str, codec: str, now_s: float) -> bool:
         """Return whether this section is the one of its kind that is watched."""
+        if self._closed:
+            return False
         lane = self._lanes[kind]
         if lane.mid != mid:
             if lane.mid is not None and now_s - lane.heard_s < TAKEOVER_S:

@@ -184,6 +184,9 @@ async def test_the_peers_end_is_told_and_ends_the_taps(publisher: Publisher) -> 
     publisher.audio(1)
     publisher.broadcast.close()
     publisher.broadcast.close()
+    publisher.audio(2)
+    publisher.video(vp8(), publisher.camera, key=True)
+    assert not publisher.camera.wanted
     assert publisher.told == [(True, False), (False, False)]
     assert (await tap.get()).data == b"\1"
     with pytest.raises(ChannelClosed):
