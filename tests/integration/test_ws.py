@@ -45,6 +45,23 @@ async def test_speech_becomes_captions_and_leaving_delivers_the_last_ones(
     assert clip.wer(text) <= 0.1
 
 
+async def test_figures_are_told_to_who_publishes_and_once_to_everybody(
+    live_server: LiveServer,
+) -> None:
+    async with join(live_server, "figures") as ann, join(live_server, "figures") as bob:
+        await ann.wait_for("metrics")
+        await ann.send("audio.start", options=ENGLISH)
+        await ann.say(bytes(32_000 * 3), pace=1.0)
+        await ann.send("audio.stop")
+        await ann.wait_for("track.ended")
+        count = len(ann.told("metrics"))
+        assert 3 <= count <= 6, "once a second"
+        await bob.send("chat.send", text="later")
+        await asyncio.sleep(2.5)  # that something does not come
+        assert len(ann.told("metrics")) - count <= 1
+        assert len(bob.told("metrics")) == 1
+
+
 async def test_two_members_hear_each_other_and_a_late_one_what_was_said(
     live_server: LiveServer, speech_clip: Load
 ) -> None:
