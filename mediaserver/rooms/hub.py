@@ -27,6 +27,7 @@ from mediaserver.rooms.presence import Attendee, Joined, Newcomer
 from mediaserver.rooms.replica import Gap, parse_event
 from mediaserver.rooms.room import Room
 from mediaserver.rooms.state import HOST_GRACE_S, RoomState, ad_hoc_settings
+from mediaserver.rooms.videos import NoVideos, Videos
 from mediaserver.stores.redis import RedisStore
 
 log = get_logger(__name__)
@@ -47,8 +48,10 @@ class RoomHub:
         clock: Clock,
         instance: str,
         dropped: Callable[[str], None] = lambda _what: None,
+        videos: Videos | None = None,
     ) -> None:
         self.instance = f"{instance}.{new_id('p', 6)}"
+        self.videos: Videos = videos or NoVideos()
         self.clock = SharedClock(store, clock)
         self.directory = RoomDirectory(store, self.clock)
         self._store = store

@@ -8,6 +8,7 @@ from mediaserver.protocol.messages import ServerMessage
 from mediaserver.protocol.rooms import Grants, MemberInfo, RoomRole, RoomSettings
 from mediaserver.rooms.grants import ALL, both, grants_of
 from mediaserver.rooms.state import MemberKind, MemberRecord
+from mediaserver.rooms.videos import Videos
 
 Deliver = Callable[[ServerMessage, Hashable | None], None]
 """Takes a message for one member and, for a partial, its coalescing key. Never raises or waits."""
@@ -109,6 +110,11 @@ class Outside(Protocol):
     @property
     def instance(self) -> str:
         """Names this process, also after a restart with the same settings."""
+        ...
+
+    @property
+    def videos(self) -> Videos:
+        """The library of this server's videos."""
         ...
 
     def now_s(self) -> float:

@@ -43,6 +43,7 @@ from mediaserver.rooms.log import Entry, Loaded, RoomLog
 from mediaserver.rooms.presence import Attendee, Joined, LocalMember, Newcomer, Outside
 from mediaserver.rooms.replica import Gap, Replica
 from mediaserver.rooms.state import LeaveReason, MemberRecord, RoomState
+from mediaserver.rooms.videos import with_video
 
 log = get_logger(__name__)
 
@@ -188,12 +189,9 @@ class Room:
     # ---- commands -----------------------------------------------------------------------------
 
     async def command(self, member_id: str, command: MemberCommand) -> Done:
-        """Do what a member asks. Raises what `decide` raises, and Unavailable."""
-
-        def ask(state: RoomState, context: Context) -> Decision:
-            return decide(state, member_id, command, context)
-
-        return await self.commits.submit(ask)
+        """Do what a member asks. Raises what `decide` and `Videos` raise, and Unavailable."""
+        asked = await with_video(command, self._outside.videos)
+        return await self.commits.submit(lambda s, c: decide(s, member_id, asked, c))
 
     async def server_command(self, command: ServerCommand) -> Done:
         """Do what the server asks. Raises what the decision raises, and Unavailable."""

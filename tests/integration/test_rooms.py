@@ -244,6 +244,16 @@ async def test_mute_kick_and_close(servers: Servers) -> None:
 # ---- playback
 
 
+async def test_a_video_of_the_server_is_refused_while_it_keeps_none(servers: Servers) -> None:
+    async with party(servers, "vod", "Ann") as (ann,):
+        answer = await ann.ask("queue.add", item={"kind": "vod", "video_id": "v_1"})
+        assert answer["type"] == "error"
+        problem = answer["problem"]
+        assert (problem["code"], problem["status"]) == ("no_video", 404)
+        assert "HLS or MP4" in problem["detail"]
+        assert not ann.told("queue")
+
+
 async def test_playback_is_one_for_all(servers: Servers) -> None:
     async with party(servers, "watch", "Ann", "Bob") as both:
         ann, bob = both
