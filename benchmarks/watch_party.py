@@ -5,6 +5,9 @@ valkey-server of their data directory) and a small film server, lets two Chromiu
 room, one on each server, and reads `video.currentTime` of both against the machine's clock for a
 minute. It needs Playwright and Chromium. Prints the distribution of the distance between the two,
 and of each one's own drift as it shows it; the target is a p95 of 80 ms between the two.
+
+With ``--hls mpegts`` or ``--hls fmp4`` they watch HLS, by hls.js; with ``--native`` too, by the
+browser's own player.
 """
 
 import argparse
@@ -21,8 +24,9 @@ from pathlib import Path
 import numpy as np
 from playwright.async_api import Browser, Page, Playwright, async_playwright
 
-from benchmarks.films import Cinema, cinema, make_film
+from benchmarks.films import cinema, make_film
 from benchmarks.servers import our_server
+from benchmarks.streams import Segments, make_stream, origin
 from mediaserver.inference.registry import ModelRegistry
 from mediaserver.settings import load_settings
 
@@ -43,6 +47,9 @@ CHROMIUM_ARGUMENTS = (
     "--no-first-run",
     "--autoplay-policy=no-user-gesture-required",
 )
+
+WITHOUT_MEDIA_SOURCE = "delete window.MediaSource; delete window.ManagedMediaSource;"
+"""hls.js cannot work then, as on an iPhone: the browser plays HLS itself."""
 
 _SAMPLER = """([seconds, everyMs]) => new Promise((resolve) => {
     const video = document.getElementById("player");
@@ -136,12 +143,13 @@ def chromium_path() -> str:
 
 
 @contextlib.asynccontextmanager
-async def _visitor(playwright: Playwright, url: str, name: str) -> AsyncIterator[Page]:
+async def _visitor(playwright: Playwright, url: str, name: str, before: str) -> AsyncIterator[Page]:
     browser: Browser = await playwright.chromium.launch(
         executable_path=chromium_path(), args=list(CHROMIUM_ARGUMENTS)
     )
     try:
         page = await (await browser.new_context()).new_page()
+        await page.add_init_script(before)
         await page.goto(url)
         await page.locator("#door-name").fill(name)
         await page.get_by_role("button", name="Join", exact=True).click()
@@ -151,14 +159,17 @@ async def _visitor(playwright: Playwright, url: str, name: str) -> AsyncIterator
         await browser.close()
 
 
-async def measure(urls: Sequence[str], films: Cinema, seconds: float) -> Apart:
-    """Let two browsers watch a film together, each on the server of its URL."""
+async def measure(urls: Sequence[str], film_url: str, seconds: float, *, before: str = "") -> Apart:
+    """Let two browsers watch a film together, each on the server of its URL.
+
+    The script `before` runs in each page first.
+    """
     async with async_playwright() as playwright, contextlib.AsyncExitStack() as stack:
         pages = []
         for url, name in zip(urls, ("Ann", "Ben"), strict=True):
-            visit = _visitor(playwright, f"{url}/?room=benchmark", name)
+            visit = _visitor(playwright, f"{url}/?room=benchmark", name, before)
             pages.append(await stack.enter_async_context(visit))
-        await start_party(pages, films.url())
+        await start_party(pages, film_url)
         await asyncio.sleep(SETTLE_S)
         return await sample(pages[0], pages[1], seconds)
 
@@ -177,19 +188,32 @@ def report(apart: Apart, seconds: float) -> str:
     )
 
 
-async def _main(seconds: float) -> int:
+@contextlib.asynccontextmanager
+async def _showing(folder: Path, film_s: float, hls: Segments | None) -> AsyncIterator[str]:
+    """A film of that kind, served; yields its URL."""
+    if hls is None:
+        film = await asyncio.to_thread(make_film, folder / "film.mp4", film_s)
+        async with cinema(film, film_s) as films:
+            yield films.url()
+        return
+    await asyncio.to_thread(make_stream, folder / "stream", film_s, hls)
+    async with origin(folder) as streams:
+        yield streams.url("stream/master.m3u8")
+
+
+async def _main(seconds: float, hls: Segments | None, native: bool) -> int:
     settings = load_settings()
     model = ModelRegistry(settings.data_dir).locate(settings.speech_model)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, contextlib.ExitStack() as stack:
-        film_s = seconds + SETTLE_S + 60
-        film = await asyncio.to_thread(make_film, Path(folder) / "film.mp4", film_s)
         shared = {
             "MEDIASERVER_DATA_DIR": str(Path(folder) / "data"),
             "MEDIASERVER_SPEECH_MODEL": str(model.resolve()),
         }
         servers = [stack.enter_context(our_server(**shared)) for _ in range(2)]
-        async with cinema(film, film_s) as films:
-            apart = await measure([server.url for server in servers], films, seconds)
+        async with _showing(Path(folder), seconds + SETTLE_S + 60, hls) as film_url:
+            before = WITHOUT_MEDIA_SOURCE if native else ""
+            urls = [server.url for server in servers]
+            apart = await measure(urls, film_url, seconds, before=before)
     print(report(apart, seconds))
     return 0 if apart.percentile(95) <= TARGET_P95_MS else 1
 
@@ -197,7 +221,10 @@ async def _main(seconds: float) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--seconds", type=float, default=SECONDS)
-    return asyncio.run(_main(parser.parse_args().seconds))
+    parser.add_argument("--hls", choices=("mpegts", "fmp4"))
+    parser.add_argument("--native", action="store_true")
+    given = parser.parse_args()
+    return asyncio.run(_main(given.seconds, given.hls, given.native))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from benchmarks.streams import (
     origin,
     read_number,
 )
-from benchmarks.watch_party import TARGET_P95_MS, sample, start_party
+from benchmarks.watch_party import TARGET_P95_MS, WITHOUT_MEDIA_SOURCE, sample, start_party
 from mediaserver.rooms.playback import READY_TIMEOUT_S
 from mediaserver.web.static import PROJECT_DIR, VENDORED
 from tests.browser.conftest import OpenPage, Visit
@@ -48,8 +48,6 @@ WITHOUT_NATIVE_HLS = """
     };
 """
 """As Firefox and older Chrome answer."""
-WITHOUT_MEDIA_SOURCE = "delete window.MediaSource; delete window.ManagedMediaSource;"
-"""As on an iPhone: hls.js cannot work."""
 
 needs_hls_js = pytest.mark.skipif(
     not all((PROJECT_DIR / path).is_file() for path, _ in VENDORED.values()),
