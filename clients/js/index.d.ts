@@ -17,7 +17,6 @@ import type {
   QueueItemNew,
   RoomChange,
   RoomInfo,
-  RoomRole,
   RoomSettings,
   RoomStatus,
   ServerMessage,
@@ -25,6 +24,9 @@ import type {
   Status,
   TrackEnded,
   TrackStarted,
+  WatchAnswer,
+  WatchEnded,
+  WatchOffer,
   Welcome,
   WordMessage,
 } from "./types.d.ts";
@@ -33,6 +35,7 @@ import type { Environment } from "./environment.js";
 export type * from "./types.d.ts";
 export type { Environment };
 
+export type RoomRole = "host" | "cohost" | "member" | "listener";
 export type TranscriptFormat = "vtt" | "srt" | "txt" | "json";
 
 /** `connecting` only before the first welcome; `closed` does not come back without `connect()`. */
@@ -132,6 +135,7 @@ export interface SessionEvents {
   "speech.started": SpeechStarted;
   "audio.started": AudioStarted;
   finalized: Finalized;
+  "watch.ended": WatchEnded;
 }
 
 export class ProblemError extends Error {
@@ -214,6 +218,7 @@ export class MediaSession {
   /** Sends what is of the moment; false when there is no connection. */
   tell(message: ClientMessage): boolean;
   /** Sends a command; resolves with its `ack`, rejects with ProblemError. */
+  request(command: WatchOffer): Promise<WatchAnswer>;
   request(command: ClientMessage): Promise<Ack>;
   /** Leaves in good order: pending finals arrive first. */
   leave(): Promise<void>;
@@ -405,6 +410,37 @@ export class Room {
   change(change: RoomChange): Promise<Ack>;
   closeForAll(): Promise<Ack>;
   leave(): Promise<void>;
+}
+
+/** What a Viewer does now. */
+export interface ViewerState {
+  /** `own`: it is one's own broadcast, which does not come back. `waiting`: for it to begin.
+   * `failed`: trying again cannot help until it begins anew, or `retry` is called. */
+  readonly state: "off" | "own" | "waiting" | "connecting" | "live" | "failed";
+  /** Whose broadcast it is about; null while nobody broadcasts who might be meant. */
+  readonly memberId: string | null;
+  /** Picture and sound, while `live`. */
+  readonly stream: MediaStream | null;
+  /** Why it failed, or is connected again. */
+  readonly problem: Problem | null;
+  /** How long until the next attempt; null while one is being made, or none will be. */
+  readonly retryInS: number | null;
+  /** Why what was watched before is over, while `waiting`. */
+  readonly ended: WatchEnded["reason"] | null;
+}
+
+/** Watches a broadcast of the room, from its beginning, and again after a loss. */
+export class Viewer {
+  constructor(room: Room);
+  get state(): ViewerState;
+  on(type: "state", listener: (state: ViewerState) => void): () => void;
+  /** A member's broadcast, or (null) whoever's there is: it stays with whom it found. Nobody gets
+   * their own. */
+  watch(memberId?: string | null): void;
+  stop(): void;
+  /** Tries again at once. */
+  retry(): void;
+  close(): void;
 }
 
 export interface PlayerSync {
