@@ -2,21 +2,24 @@
 
 import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.async_api import expect
 
+from benchmarks.films import Cinema, cinema, make_film
 from tests.browser.conftest import OpenPage, Visit
 from tests.browser.test_page_access import violations
+from tests.browser.test_page_party import add_film, expect_playing
 from tests.integration.room_servers import Servers, run_servers
 from tests.live import LiveServer, run_server
 from tests.speech import Clip
 from tests.valkey import ValkeyProcess
 
 BEGINS_MS = 20_000
+FILM_S = 60.0
 MOVED = 0.5
 """Mean difference of two pictures, of 255. The fake camera's clock and disc move all the time."""
 ASKS_FOR_A_CLICK = ("--autoplay-policy=document-user-activation-required",)
@@ -69,6 +72,12 @@ _LOUDEST = """async (ms) => {
 @pytest.fixture
 def servers(valkey_server: ValkeyProcess, tmp_path: Path) -> Iterator[Servers]:
     with run_servers(tmp_path, valkey_server, 2) as running:
+        yield running
+
+
+@pytest.fixture
+async def films(tmp_path: Path) -> AsyncIterator[Cinema]:
+    async with cinema(make_film(tmp_path / "film.mp4", FILM_S), FILM_S) as running:
         yield running
 
 
@@ -215,6 +224,36 @@ async def test_who_may_not_control_watches_what_the_host_put_on(
     await offer.click()
     await see(ben)
     await expect(ben.page.get_by_role("button", name="Next video")).to_be_disabled()
+
+
+async def test_a_broadcast_waits_behind_a_film_and_the_film_comes_back(
+    films: Cinema, open_page: OpenPage, server_without_speech: LiveServer
+) -> None:
+    room = new_room()
+    ann = await enter(open_page, server_without_speech, room, "Ann", foreign=films.host)
+    ben = await enter(open_page, server_without_speech, room, "Ben", foreign=films.host)
+    await add_film(ben.page, films.url(), "The film")
+    await ben.page.get_by_role("button", name="Play for everyone").click()
+    await expect_playing(ben)
+    await go_live(ann)
+    await ben.page.get_by_role("button", name="Add Ann live").click(timeout=BEGINS_MS)
+    await expect(ben.page.locator(".queue-title")).to_have_text(["The film", "Ann live"])
+    await expect_playing(ben)
+    await expect(ben.page.get_by_role("button", name="Add Ann live")).to_have_count(0)
+
+    await ben.page.get_by_role("button", name="Next video").click()
+    await see(ben)
+    await expect(ben.page.locator("#player")).to_be_hidden()
+    assert await ben.page.evaluate("document.getElementById('player').paused")
+    await expect(ann.page.locator("#play")).to_be_hidden()
+
+    await ben.page.get_by_role("button", name="Play now: The film").click()
+    for visit in (ann, ben):
+        await expect_playing(visit)
+        await expect(visit.page.locator("#live")).to_be_hidden()
+        await expect(visit.page.get_by_role("button", name="Pause for everyone")).to_be_enabled()
+        await expect(visit.page.get_by_role("slider", name="Position")).to_be_visible()
+    await expect(ben.page.get_by_role("button", name="Watch Ann live")).to_have_count(0)
 
 
 async def test_where_the_browser_wants_a_click_before_sound_a_tap_brings_it(
