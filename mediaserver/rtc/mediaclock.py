@@ -14,6 +14,8 @@ from mediaserver.rtc.timeline import signed_difference
 MAX_DISAGREEMENT_S = 5.0
 """RTP time that is further from the time of arrival is a new beginning; and reports that put audio
 and video further apart than they arrive are not believed."""
+MAX_BACK_S = 0.3
+"""RTP time that goes further back is a new beginning; less is the order of decoding."""
 _APPROACH = 1 / 1000
 """How far, a packet, the estimate of the least delay follows a longer one: clocks drift."""
 
@@ -60,7 +62,9 @@ class _Line:
         step = signed_difference(rtp_time, self._rtp_time, 32)
         at = self._unwrapped + step
         anchor, anchored_s = self._anchor
-        if abs((at - anchor) / clock_hz - (now_s - anchored_s)) > MAX_DISAGREEMENT_S:
+        disagreement_s = abs((at - anchor) / clock_hz - (now_s - anchored_s))
+        back_s = (self.latest - at) / clock_hz
+        if disagreement_s > MAX_DISAGREEMENT_S or back_s > MAX_BACK_S:
             self._begin(ssrc, rtp_time, clock_hz, now_s)
             at = self._unwrapped
         self._rtp_time, self._unwrapped = rtp_time, at
@@ -72,7 +76,10 @@ class _Line:
         anchored_for_s = now_s - anchored_s
         if anchored_for_s > MAX_DISAGREEMENT_S:
             self._anchor = (at, now_s)
-        self.latest = max(self.latest, at)
+        if at > self.latest:
+            self.latest = at
+        elif step:  # of another moment, so it may not have the same time
+            self.latest += 1
         return self.latest
 
     def report(self, report: SenderTime) -> None:

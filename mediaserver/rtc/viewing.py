@@ -135,8 +135,10 @@ class ViewerPeer(Connection):
 
     async def _send_media(self) -> None:
         async with asyncio.timeout(START_TIMEOUT_S):
-            for sender in self._senders.values():
-                await sender.started.wait()
+            for transceiver in self._connection.getTransceivers():
+                sender = transceiver.sender
+                if isinstance(sender, Sender) and transceiver.currentDirection == "sendonly":
+                    await sender.started.wait()
         with self._source.open_tap() as tap:
             self._tap = tap
             try:

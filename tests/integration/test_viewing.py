@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import re
 import threading
 import time
 
@@ -365,6 +366,22 @@ async def test_a_viewer_without_video_only_hears() -> None:
         await until(lambda: len(watcher.heard) > 20)
         assert watcher.seen == []
         assert told.closings == []
+
+
+async def test_a_section_that_was_stopped_holds_up_nothing() -> None:
+    speaking = SpeechTrack(voice(1.0), then_silence=True)
+    async with publishing(speaking, pictures()) as (peers, peer, _, _client):
+        told, watcher = ViewerRecorder(), Watcher.new()
+        viewer = peers.open_viewer(peer.broadcast, told)
+        offer = await watcher.client.offer()
+        at = offer.index("m=video")
+        answer = await viewer.accept(offer[:at] + re.sub(r"^m=video \d+", "m=video 0", offer[at:]))
+        assert "m=video 0 " in answer
+        await watcher.client.answer(answer)
+        await until(lambda: len(watcher.heard) > 20)
+        assert told.closings == []
+        await viewer.close()
+        await watcher.close()
 
 
 async def test_a_stopping_server_takes_no_viewers() -> None:

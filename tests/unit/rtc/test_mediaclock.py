@@ -142,6 +142,29 @@ def test_a_pause_stays_a_pause() -> None:
         assert after.captured_s - before.captured_s == pytest.approx(10.0, abs=0.02)
 
 
+def test_a_track_that_begins_again_within_a_source_goes_on() -> None:
+    """A sender whose track is replaced may count from 0 again, under the same SSRC."""
+    clock = MediaClock()
+    for number in range(20):
+        last = clock.place("video", 1, number * 6000, VIDEO_HZ, number / 15)
+    for number in range(20):
+        placed = clock.place("video", 1, number * 6000, VIDEO_HZ, (20 + number) / 15)
+        assert placed.timestamp - last.timestamp == pytest.approx(6000, abs=600)
+        last = placed
+
+
+def test_parts_of_a_picture_have_one_time_and_pictures_have_their_own() -> None:
+    clock = MediaClock()
+    times = [
+        clock.place("video", 1, rtp_time, VIDEO_HZ, number * 0.04).timestamp
+        for number, rtp_time in enumerate([0, 0, 7200, 3600, 10_800, 10_800])
+    ]
+    assert times[0] == times[1]
+    assert times[4] == times[5]
+    assert len(set(times)) == 4
+    assert times == sorted(times)
+
+
 def test_time_never_goes_back() -> None:
     clock = MediaClock()
     last = -1
