@@ -62,10 +62,17 @@ async def _serve(broadcast: LocalBroadcast, socket: web.WebSocketResponse) -> No
         await asyncio.wait((sending, reading), return_when=asyncio.FIRST_COMPLETED)
         reading.cancel()  # nobody may be receiving while the socket is closed
         await asyncio.wait((reading,), timeout=CLOSE_TIMEOUT_S)
+        if sending.done():
+            await asyncio.wait((scope.spawn("end", _ended(broadcast)),), timeout=CLOSE_TIMEOUT_S)
     if not socket.closed:
         reason = broadcast.end_reason
         code = CLOSE_OVER if reason is not None else 1001
         await socket.close(code=code, message=(reason or "").encode())
+
+
+async def _ended(broadcast: LocalBroadcast) -> None:
+    """The source may end a moment before it is said why."""
+    await broadcast.ended.wait()
 
 
 async def _send(broadcast: LocalBroadcast, socket: web.WebSocketResponse) -> None:

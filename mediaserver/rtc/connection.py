@@ -169,6 +169,11 @@ class Connection(ABC):
         return self._ended.done()
 
     @property
+    def close_reason(self) -> CloseReason | None:
+        """Why the connection is over, or ending; None while it is not."""
+        return self._ended.result()[0] if self._ended.done() else None
+
+    @property
     def credentials(self) -> tuple[str, str] | None:
         """The peer's ICE ufrag and password; None before its offer."""
         return (self._offer.ufrag, self._offer.pwd) if self._offer is not None else None

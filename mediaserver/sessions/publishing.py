@@ -188,8 +188,10 @@ class PeerPublisher:
         self._on_text(label, text)
 
     def media_changed(self, audio: bool, video: bool) -> None:
-        """There is something else to watch; of a peer's end `closed` says more."""
-        if self._showing is not None and (audio or video or not self._peer.closed):
+        """There is something else to watch."""
+        if self._peer.closed:
+            self.leave("ended")
+        elif self._showing is not None:
             self._showing.media_changed(audio, video)
 
     def closed(self, reason: CloseReason, detail: str) -> None:

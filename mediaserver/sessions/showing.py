@@ -25,7 +25,7 @@ class Showing:
         self._joined = joined
         self._source = source
         self._sent: BroadcastInfo | None = None
-        self._closed = False
+        self._closed = self._leaving = False
         self._broadcast: LocalBroadcast | None = None
         self._wanted: BroadcastInfo | None = None
         self._told: BroadcastInfo | None = None
@@ -45,8 +45,11 @@ class Showing:
         self._settle("ended")
 
     def close(self, reason: EndReason) -> None:
-        """The peer is over, or its member leaves."""
-        self._closed = True
+        """The peer is over, or its member leaves (`left`, `lost`).
+
+        Its leaving says all, so that the room is told of the broadcast only if that takes long.
+        """
+        self._closed, self._leaving = True, reason in ("left", "lost")
         self._settle(reason)
 
     def _settle(self, reason: EndReason) -> None:
@@ -68,7 +71,9 @@ class Showing:
             if not self._closed:
                 return
             self._timer.cancel()
-        wait_s = 0.0 if self._closed else self._told_at_s + TELL_INTERVAL_S - loop.time()
+        wait_s = self._told_at_s + TELL_INTERVAL_S - loop.time()
+        if self._closed:
+            wait_s = TELL_INTERVAL_S if self._leaving else 0.0
         if wait_s > 0:
             self._timer = loop.call_later(wait_s, self._tell_now)
         else:
@@ -76,12 +81,11 @@ class Showing:
 
     def _tell_now(self) -> None:
         self._timer = None
+        member_id, connection = self._joined.member.record.member_id, self._joined.connection
         if self._wanted == self._told and self._certain:
             return
+        if self._room.members.get(member_id) is not self._joined.member:
+            return  # it left
         self._certain = True
         self._told, self._told_at_s = self._wanted, asyncio.get_running_loop().time()
-        self._room.broadcasting(
-            Broadcasting(
-                self._joined.member.record.member_id, self._joined.connection, self._wanted
-            )
-        )
+        self._room.broadcasting(Broadcasting(member_id, connection, self._wanted))

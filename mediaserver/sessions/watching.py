@@ -103,7 +103,10 @@ class _Watch:
     """One watch: what it holds, and the listener of its peer."""
 
     def __init__(
-        self, shared: Watching, member_id: str, on_closed: Callable[["_Watch", str], None]
+        self,
+        shared: Watching,
+        member_id: str,
+        on_closed: Callable[["_Watch", CloseReason, str], None],
     ) -> None:
         """Raises Overloaded (`watch_full`)."""
         shared.take_place()
@@ -152,7 +155,7 @@ class _Watch:
 
     def closed(self, reason: CloseReason, detail: str) -> None:
         """The peer is gone."""
-        self._on_closed(self, detail)
+        self._on_closed(self, reason, detail)
 
 
 class MemberWatch:
@@ -279,9 +282,16 @@ class MemberWatch:
         reason = watch.source.end_reason or "ended"
         self._over(watch, reason, retry_after_s=_RETRY_S.get(reason))
 
-    def _peer_closed(self, watch: _Watch, detail: str) -> None:
+    def _peer_closed(self, watch: _Watch, why: CloseReason, detail: str) -> None:
+        if why == "left" and not watch.over:  # the viewer closed it: it knows
+            watch.over = True
+            if self._watch is watch:
+                self._watch = None
+            self._spawn("close", watch.close())
+            return
         source = watch.source
-        reason = (source.end_reason if source is not None else None) or "failed"
+        own: EndReason = "ended" if why == "ended" else "failed"
+        reason = (source.end_reason if source is not None else None) or own
         self._over(watch, reason, detail, retry_after_s=_RETRY_S.get(reason))
 
     def _observe(self, message: ServerMessage) -> None:

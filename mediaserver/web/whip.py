@@ -138,15 +138,16 @@ class Publisher:
         raise BadInput("a WHIP publisher cannot send messages; use /ws for that")
 
     def media_changed(self, audio: bool, video: bool) -> None:
-        """There is something else to watch; of the peer's end `closed` says more."""
-        ending = self.peer is None or self.peer.closed
-        if self._showing is not None and (audio or video or not ending):
+        """There is something else to watch."""
+        if self._showing is None or self.peer is None:
+            return
+        if (reason := self.peer.close_reason) is not None:
+            self._showing.close("lost" if reason == "lost" else "left")
+        else:
             self._showing.media_changed(audio, video)
 
     def closed(self, reason: CloseReason, detail: str) -> None:
         """Let the session end."""
-        if self._showing is not None:
-            self._showing.close("lost" if reason == "lost" else "left")
         self._publishers.over(self, reason)
 
 

@@ -1,13 +1,16 @@
 """Who broadcasts and who watches, over room sessions: plain aiortc peers on loopback."""
 
 import asyncio
+import contextlib
+import re
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import av
 import numpy as np
 from aiohttp import ClientSession
-from aiortc import MediaStreamTrack, RTCPeerConnection
+from aiortc import MediaStreamTrack, RTCPeerConnection, RTCRtpReceiver
 from aiortc.mediastreams import MediaStreamError
 
 from tests.integration.room_client import Json, RoomMember
@@ -90,7 +93,9 @@ class Screen:
     async def ask(self, member_id: str | None = None, timeout_s: float = 8.0) -> Json:
         """Offer; return the answer, or the error."""
         await self.off()
-        sdp = await self.offer()
+        return await self._asked(await self.offer(), member_id, timeout_s)
+
+    async def _asked(self, sdp: str, member_id: str | None, timeout_s: float) -> Json:
         self.asked_at = time.monotonic()
         number = len(self.member.messages)
         id_ = f"w{number}"
@@ -134,6 +139,26 @@ class Screen:
         since = time.monotonic()
         await until(lambda: self._sees(since) and self._hears(since, hz), timeout_s)
         return time.monotonic() - self.asked_at
+
+    async def sees(self, timeout_s: float = 5.0) -> None:
+        """Wait for pictures."""
+        since = time.monotonic()
+        await until(lambda: self._sees(since), timeout_s)
+
+    async def hears(self, hz: float = 440.0, timeout_s: float = 5.0) -> None:
+        """Wait for the tone."""
+        since = time.monotonic()
+        await until(lambda: self._hears(since, hz), timeout_s)
+
+    async def ask_with(self, kind: str, codec: str) -> Json:
+        """As `ask`, with one section that offers one codec alone."""
+        await self.off()
+        client = self.client = Client.new(data=False)
+        self.connection = client.connection
+        transceiver = client.connection.addTransceiver(kind, direction="recvonly")
+        known = RTCRtpReceiver.getCapabilities(kind).codecs
+        transceiver.setCodecPreferences([c for c in known if c.name == codec])
+        return await self._asked(await client.offer(), None, 8.0)
 
     def _sees(self, since: float) -> bool:
         """Whether new pictures came that are those of `PictureTrack`: rows one brighter each."""
@@ -194,3 +219,47 @@ BOTH = {"audio": True, "video": True}
 async def shows(member: RoomMember, whose: str, what: Json | None = BOTH) -> None:
     """Wait until `member` is told that somebody broadcasts this."""
     await member.until(lambda m: broadcast_of(m, whose) == what, 8.0)
+
+
+async def ended(member: RoomMember, count: int = 1, timeout_s: float = 12.0) -> str:
+    """Wait for the `count`th `watch.ended`; return its reason."""
+    await member.wait(lambda: len(member.told("watch.ended")) >= count, timeout_s)
+    return str(member.told("watch.ended")[count - 1]["reason"])
+
+
+def figure(server: LiveServer, name: str) -> float:
+    """A value of /metrics."""
+    _, text = server.get("/metrics")
+    found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
+    assert found, name
+    return float(found.group(1))
+
+
+LINKS_IN, LINKS_OUT = 'mediaserver_links{way="in"}', 'mediaserver_links{way="out"}'
+
+
+async def becomes(server: LiveServer, name: str, value: float, timeout_s: float = 10.0) -> None:
+    """Wait until /metrics says so."""
+    async with asyncio.timeout(timeout_s):
+        while await asyncio.to_thread(figure, server, name) != value:
+            await asyncio.sleep(0.1)
+
+
+@contextlib.asynccontextmanager
+async def screen(member: RoomMember) -> AsyncIterator[Screen]:
+    """A viewer of the member's; it is closed at the end."""
+    shown = Screen(member)
+    try:
+        yield shown
+    finally:
+        await shown.off()
+
+
+@contextlib.asynccontextmanager
+async def camera(member: RoomMember, *media: MediaStreamTrack) -> AsyncIterator[Camera]:
+    """The member broadcasts."""
+    sending = await Camera.on(member, *media)
+    try:
+        yield sending
+    finally:
+        await sending.off()

@@ -11,10 +11,11 @@ from pydantic import BaseModel
 from mediaserver.kernel import errors
 from mediaserver.protocol import chat, deepgram, messages, problems, room_commands, rooms
 from mediaserver.protocol.deepgram_query import ListenQuery
+from mediaserver.relay import feeding, links
 from mediaserver.rooms import replica, state
 from mediaserver.rtc.sdp import MAX_SDP_BYTES
 from mediaserver.rtc.whip import FRAGMENT_TYPE, MAX_FRAGMENT_BYTES, SDP_TYPE, TRANSCRIPT_RELATION
-from mediaserver.sessions import session, track
+from mediaserver.sessions import session, track, watching
 from mediaserver.web import floods, transcripts, whip, ws_connection, ws_out
 
 TEXT = (Path(__file__).resolve().parents[3] / "docs" / "protocol.md").read_text(encoding="utf-8")
@@ -119,9 +120,13 @@ def test_limits_are_those_of_the_code() -> None:
         f"speech worker | {track.MAX_OWED_S:g} s a track",
         f"tracks of a session | {session.MAX_TRACKS} ",
         f"members of a room | {state.MAX_MEMBERS} ",
+        f"viewers on an instance | {watching.MAX_VIEWERS} ",
+        f"gives to others | {links.MAX_LINKS} each",
+        f"of a member | {watching.OFFERS_HZ:g} a second, {watching.OFFERS_AT_ONCE:g} at once",
         f"after `leave` | {ws_connection.CLOSE_TIMEOUT_S:g} s",
     ):
         assert limit in text, limit
+    assert links.MAX_LINKS == feeding.MAX_FEEDS
     assert f"newest {replica.TOLD_FINALS} captions and {replica.TOLD_CHAT} chat" in TEXT.replace(
         "\n", " "
     )
