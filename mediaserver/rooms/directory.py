@@ -1,6 +1,7 @@
 """Rooms as resources: made, listed, changed and closed from outside."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from mediaserver.kernel.errors import Conflict, NotFound
@@ -12,10 +13,14 @@ from mediaserver.rooms.decide import decide_for_server
 from mediaserver.rooms.decision import ChangeSettings, CloseRoom, Context, Decision, Expel
 from mediaserver.rooms.log import Loaded, RoomLog, RoomScripts
 from mediaserver.rooms.state import RoomState, new_state
-from mediaserver.rooms.view import RoomView, view_of
+from mediaserver.rooms.view import RoomView, info_of, view_of
 from mediaserver.stores.redis import RedisStore
 
 MAX_LISTED = 500
+LISTED_AT_ONCE = 50
+"""So many rooms are read with one round trip."""
+READ_AT_ONCE_BYTES = 50_000
+"""So much JSON, some milliseconds of work, is read before others have their turn."""
 _INDEX = "ms:rooms"
 _NONE = 10**12
 """After this event there is none."""
@@ -56,16 +61,26 @@ class RoomDirectory:
         with self._store.guard():
             names: Any = await self._store.client.zrevrange(_INDEX, 0, -1)
         found: list[RoomInfo] = []
-        for name in (raw.decode() for raw in names):
-            loaded = await self.log_of(name).load(after_seq=_NONE, with_chat=False)
-            if loaded is None:
+        for at in range(0, len(names), LISTED_AT_ONCE):
+            some = [raw.decode() for raw in names[at : at + LISTED_AT_ONCE]]
+            texts = await self._texts(some)
+            if gone := [name for name in some if name not in texts]:
                 with self._store.guard():
-                    await self._store.client.zrem(_INDEX, name)
-            elif loaded.state.closed is None and shown(loaded.state):
-                found.append(view_of(loaded.state).info)
-                if len(found) >= MAX_LISTED:
-                    break
-        return found
+                    await self._store.client.zrem(_INDEX, *gone)
+            states = await _read(texts.values())
+            found += [info_of(state) for state in states if state.closed is None and shown(state)]
+            if len(found) >= MAX_LISTED:
+                break
+        return found[:MAX_LISTED]
+
+    async def _texts(self, names: Sequence[str]) -> dict[str, bytes]:
+        """Return the states of those rooms that are there, as JSON."""
+        with self._store.guard():
+            pipeline = self._store.client.pipeline(transaction=False)
+            for name in names:
+                pipeline.hget(self.log_of(name).keys[0], "state")
+            texts: Any = await pipeline.execute()
+        return {name: text for name, text in zip(names, texts, strict=True) if text is not None}
 
     async def view(self, room: str) -> RoomView:
         """Return what members see of a room. Raises NotFound (`no_room`)."""
@@ -106,3 +121,16 @@ def _found(room: str, loaded: Loaded | None) -> Loaded:
 
 def _no_room(room: str) -> NotFound:
     return NotFound(f"there is no room {room} (any more)", code="no_room")
+
+
+async def _read(texts: Iterable[bytes]) -> list[RoomState]:
+    """Read states of rooms, and let others have their turn now and then."""
+    states: list[RoomState] = []
+    read_bytes = 0
+    for text in texts:
+        states.append(RoomState.model_validate_json(text))
+        read_bytes += len(text)
+        if read_bytes > READ_AT_ONCE_BYTES:
+            read_bytes = 0
+            await asyncio.sleep(0)
+    return states

@@ -225,7 +225,7 @@ class RawMember:
         return int(sent), close_code_of(got)
 
 
-def close_code_of(received: bytes) -> int | None:
+def close_code_of(received: bytes | bytearray) -> int | None:
     """The code of the close frame among what a server sent."""
     at = 0
     while at + 2 <= len(received):

@@ -10,12 +10,16 @@ from mediaserver.kernel.clocks import SystemClock
 from mediaserver.kernel.errors import NotFound, Unavailable
 from mediaserver.protocol.chat import ChatSend
 from mediaserver.protocol.messages import Caption, Chat, ServerMessage, TrackStarted
+from mediaserver.protocol.room_commands import QueueAdd
 from mediaserver.protocol.rooms import Grants
 from mediaserver.rooms import commits
+from mediaserver.rooms.directory import LISTED_AT_ONCE
+from mediaserver.rooms.grants import ALL
 from mediaserver.rooms.hub import RoomHub
 from mediaserver.rooms.log import LOG_LENGTH, Loaded
 from mediaserver.rooms.presence import Joined, Newcomer, ResumePoint
 from mediaserver.rooms.room import Room
+from mediaserver.rooms.state import ad_hoc_settings
 from mediaserver.stores.redis import RedisStore
 from tests.unit.rooms.test_replica import caption
 from tests.valkey import ValkeyProcess
@@ -132,7 +136,9 @@ async def test_what_is_said_twice_with_one_id_is_written_once(hubs: list[RoomHub
     assert len(room.replica.chat) == 1
 
 
-async def test_captions_reach_the_other_side_and_finals_get_their_numbers(hubs: list[RoomHub]) -> None:
+async def test_captions_reach_the_other_side_and_finals_get_their_numbers(
+    hubs: list[RoomHub],
+) -> None:
     (here, ann, one), (_, _, other) = [await come(hub) for hub in hubs]
     here.track_started(
         TrackStarted(track_id="t", member_id=ann.member.record.member_id, speaker="Ann")
@@ -221,3 +227,27 @@ async def test_rooms_come_and_go_and_leave_nothing_in_the_hub(
     await seat.until(lambda: len(hubs[0]) == 0)
     left_ms = await redis.client.pttl(room.log.keys[0])
     assert 590_000 < left_ms <= 600_000
+
+
+async def test_the_list_shows_rooms_as_they_are_and_forgets_those_that_are_gone(
+    hubs: list[RoomHub], redis: RedisStore
+) -> None:
+    directory = hubs[0].directory
+    names = [f"room-{number}" for number in range(LISTED_AT_ONCE + 10)]
+    for name in names:
+        await directory.create(name, ad_hoc_settings(), None)
+    room, joined, _ = await come(hubs[1])
+    item = {"kind": "mp4", "url": "https://example.org/a.mp4", "title": "A film"}
+    add = QueueAdd.model_validate({"type": "queue.add", "item": item})
+    await room.command(joined.member.record.member_id, add)
+    await hubs[1].join(
+        "r", Newcomer("hidden", grants=ALL.model_copy(update={"hidden": True})), Seat()
+    )
+    await directory.close(names[0], "over")
+    await redis.client.delete(directory.log_of(names[1]).keys[0])
+    listed = await directory.list(lambda _state: True)
+    assert [info.room for info in listed] == ["r", *reversed(names[2:])], "the newest first"
+    assert listed[0] == (await directory.view("r")).info
+    assert (listed[0].members, listed[0].playing) == (1, "A film")
+    assert await redis.client.zscore("ms:rooms", names[1]) is None
+    assert [i.room for i in await directory.list(lambda state: state.room == "r")] == ["r"]
