@@ -83,6 +83,7 @@ def _write(
     if encoder == "libx264":
         video.options |= {"profile": "baseline", "sc_threshold": "0"}
     else:
+        video.options |= {"x265-params": "log-level=error"}
         video.codec_context.codec_tag = "hvc1"
     sound = None
     if sounds:

@@ -61,7 +61,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Streams of all kinds."""
     place = tmp_path_factory.mktemp("streams")
     make_stream(place / "mpegts", SECONDS, "mpegts")
-    make_stream(place / "fmp4", SECONDS, "fmp4")
+    make_stream(place / "fmp4", SECONDS, "fmp4", RENDITIONS[:1])
     make_stream(place / "hevc", 4.0, "fmp4", [HEVC], encoder="libx265")
     make_stream(place / "now", LIVE_S, "mpegts", RENDITIONS[:1])
     (place / "page.m3u8").write_text("<!doctype html><title>Sign in</title>")
