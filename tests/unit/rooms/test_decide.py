@@ -18,9 +18,10 @@ from mediaserver.kernel.errors import (
     TooManyRequests,
 )
 from mediaserver.protocol.messages import Chat, parse_client_message
-from mediaserver.protocol.rooms import Grants, RoomChange, RoomRole
+from mediaserver.protocol.rooms import BroadcastInfo, Grants, RoomChange, RoomRole
 from mediaserver.rooms.decide import MemberCommand, decide, decide_for_server
 from mediaserver.rooms.decision import (
+    Broadcasting,
     ChangeSettings,
     CloseRoom,
     Context,
@@ -45,6 +46,7 @@ from mediaserver.rooms.state import (
 from mediaserver.rooms.view import apply, view_of
 
 START_S = 1_000_000.0
+BROADCASTS = (None, BroadcastInfo(audio=True, video=False), BroadcastInfo(audio=True, video=True))
 
 
 class House:
@@ -417,9 +419,23 @@ class AnyParty(RuleBasedStateMachine):
             case "kick" | "ban":
                 self.attempt(actor, f"member.{what}", member_id=member_id)
             case "mute":
-                self.attempt(actor, "member.mute", member_id=member_id, chat=True)
+                publish = actor % 3 == 0
+                self.attempt(actor, "member.mute", member_id=member_id, chat=True, publish=publish)
             case _:
                 self.attempt(actor, "member.role", member_id=member_id, role=what)
+
+    @rule(actor=st.integers(0, 50), what=st.sampled_from(BROADCASTS), old=st.booleans())
+    def broadcast(self, actor: int, what: BroadcastInfo | None, old: bool) -> None:
+        member = self.house.state.members.get(self.someone(actor))
+        if member is not None:
+            connection = "n_old" if old else member.connection
+            self.house.server(Broadcasting(member.member_id, connection, what))
+
+    @invariant()
+    def who_may_not_publish_broadcasts_nothing(self) -> None:
+        state = self.house.state
+        for member in state.members.values():
+            assert member.broadcast is None or grants_of(member, state.settings).can_publish
 
     @rule(actor=st.integers(0, 50), slow=st.booleans())
     def say(self, actor: int, slow: bool) -> None:
