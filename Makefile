@@ -84,7 +84,7 @@ model: $(VENV)/.runtime
 		MEDIASERVER_DATA_DIR=data $(BIN)/mediaserver models pull whisper-base; fi
 
 # What the tests need of the system: a browser, Node, recorded speech, fonts for screenshots,
-# PostgreSQL (its programs; the tests run a server of their own).
+# PostgreSQL and a Redis that speaks TLS (their programs; the tests run servers of their own).
 system:
 	@missing=""; \
 	command -v chromium >/dev/null || missing="$$missing chromium"; \
@@ -94,6 +94,7 @@ system:
 	[ -n "$$(ls /usr/share/fonts/truetype 2>/dev/null)" ] || missing="$$missing fonts-dejavu-core"; \
 	[ -n "$$(ls /usr/lib/postgresql/*/bin/postgres 2>/dev/null)" ] || command -v postgres >/dev/null \
 		|| missing="$$missing postgresql"; \
+	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
 	if [ -n "$$missing" ]; then \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 			echo "installing$$missing"; export DEBIAN_FRONTEND=noninteractive; \

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from redis import exceptions as faults
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.connection import RedisSSLContext, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
@@ -28,6 +29,8 @@ log = get_logger(__name__)
 
 SOCKET_TIMEOUT_S = 2.0
 CONNECT_TIMEOUT_S = 1.0
+TLS_CONNECT_TIMEOUT_S = 2.0
+"""Handshakes are computed, and many may be at once."""
 BLOCKING_TIMEOUT_S = 15.0
 """Of `blocking_client`: longer than any BLOCK that is asked of it."""
 MAX_CONNECTIONS = 64
@@ -39,6 +42,8 @@ SLOW_S = 0.5
 each would wait for its time-out otherwise, and callers would pile up."""
 PROBE_INTERVAL_S = 0.2
 _DEFAULT_PORT, _SENTINEL_PORT = 6379, 26379
+_NO = ("0", "f", "false", "n", "no", "F", "False", "FALSE", "N", "No", "NO")
+"""What redis-py takes for false in a URL."""
 _UNREACHABLE = (
     faults.ConnectionError,
     faults.TimeoutError,
@@ -83,7 +88,8 @@ class RedisStore:
     ``redis://``, ``rediss://`` and ``unix://`` as redis-py reads them;
     ``redis+sentinel://[user:password@]host:port,host:port/SERVICE[/db]`` asks Sentinels for the
     master; ``redis+cluster://[user:password@]host:port,host:port`` is a cluster (``rediss+…`` for
-    TLS). Values come and go as bytes.
+    TLS, with ``?ssl_ca_certs=FILE`` for an authority of one's own; Sentinels' own password is
+    ``?sentinel_password=…``). Values come and go as bytes.
     """
 
     def __init__(self, url: str) -> None:
@@ -176,12 +182,14 @@ class RedisStore:
         await self.aclose()
 
     def _new_client(self, timeout_s: float, connections: int) -> Any:
+        scheme, plus, kind = urlsplit(self._url).scheme.partition("+")
         options: dict[str, Any] = {
             "socket_timeout": timeout_s,
-            "socket_connect_timeout": CONNECT_TIMEOUT_S,
+            "socket_connect_timeout": (
+                TLS_CONNECT_TIMEOUT_S if scheme == "rediss" else CONNECT_TIMEOUT_S
+            ),
             "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         }
-        scheme, plus, kind = urlsplit(self._url).scheme.partition("+")
         try:
             if not plus:
                 client: Any = _single(self._url, connections, options)
@@ -215,7 +223,30 @@ def _single(url: str, connections: int, options: dict[str, Any]) -> Redis:
         retry=Retry(NoBackoff(), 0),
         **options,
     )
+    pool.connection_class = _sharing_trust(pool.connection_class)
     return Redis.from_pool(pool)
+
+
+def _sharing_trust(kind: type[Any]) -> type[Any]:
+    """Return a kind of connection whose instances read only once whom they trust.
+
+    redis-py reads the authorities anew for each connection, which holds the event loop up for some
+    50 ms. All connections of one client have the same TLS options.
+    """
+    if not issubclass(kind, SSLConnection):
+        return kind
+    shared: list[RedisSSLContext] = []
+
+    class Sharing(kind):  # type: ignore[misc]
+        ssl_context: RedisSSLContext
+
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            if not shared:
+                shared.append(self.ssl_context)
+            self.ssl_context = shared[0]
+
+    return Sharing
 
 
 class _SentinelPool(SentinelConnectionPool, BlockingConnectionPool):
@@ -230,13 +261,15 @@ def _behind_sentinels(url: str, scheme: str, connections: int, options: dict[str
     sentinel = Sentinel(  # type: ignore[no-untyped-call] # redis-py leaves it untyped
         _hosts(url, _SENTINEL_PORT),
         sentinel_kwargs={
-            **{name: login[name] for name in ("ssl",) if name in login},
+            **{name: value for name, value in login.items() if name.startswith("ssl")},
             "socket_timeout": CONNECT_TIMEOUT_S,
-            "socket_connect_timeout": CONNECT_TIMEOUT_S,
+            "socket_connect_timeout": options["socket_connect_timeout"],
             "retry": Retry(NoBackoff(), 0),
             **_query(url, "sentinel_"),
         },
     )
+    for one in sentinel.sentinels:  # each connection to the master asks one of them first
+        one.connection_pool.connection_class = _sharing_trust(one.connection_pool.connection_class)
     client: Redis = sentinel.master_for(
         service,
         connection_pool_class=_SentinelPool,
@@ -246,6 +279,8 @@ def _behind_sentinels(url: str, scheme: str, connections: int, options: dict[str
         retry=Retry(NoBackoff(), 0),
         **login,
     )
+    pool = client.connection_pool
+    pool.connection_class = _sharing_trust(pool.connection_class)
     return client
 
 
@@ -255,6 +290,10 @@ class _WaitingCluster(RedisCluster):
     def __init__(self, at_once: int, **options: Any) -> None:
         super().__init__(max_connections=at_once + _SPARE_CONNECTIONS, **options)
         self._free = asyncio.Semaphore(at_once)
+        kind = _sharing_trust(self.connection_kwargs["connection_class"])
+        self.connection_kwargs["connection_class"] = kind  # of nodes that are found later
+        for node in self.startup_nodes:
+            node.connection_class = kind
 
     async def execute_command(self, *arguments: Any, **options: Any) -> Any:
         """Raises TimeoutError too."""
@@ -290,7 +329,8 @@ def _login(url: str, scheme: str) -> dict[str, Any]:
         raise ValueError("the scheme is unknown")
     if scheme == "rediss":
         found["ssl"] = True
-        found |= {f"ssl_{name}": value for name, value in _query(url, "ssl_").items()}
+        for name, value in _query(url, "ssl_").items():
+            found[f"ssl_{name}"] = value not in _NO if name == "check_hostname" else value
     return found
 
 
