@@ -123,7 +123,10 @@ class PictureAssembly:
         return source.ssrc, sorted(source.nacks.missing)
 
     def want_keyframe(self) -> None:
-        """Somebody needs a keyframe: ask for one as soon as that may be."""
+        """Somebody needs a keyframe: ask as soon as that may be, and again until one comes.
+
+        Browsers pass over what comes within 300 ms of the request before (libwebrtc).
+        """
         self._wants_keyframe = True
 
     def give_up(self) -> None:
@@ -143,7 +146,6 @@ class PictureAssembly:
         if self._requested_s is not None and now_s - self._requested_s < interval_s:
             return False
         self._requested_s = now_s
-        self._wants_keyframe = False
         return True
 
     def _take(self, source: _Source, codec: RTCRtpCodecParameters, now_s: float) -> None:
@@ -177,6 +179,7 @@ class PictureAssembly:
         if self._awaits_keyframe and not keyframe:
             return
         self._awaits_keyframe = False
+        self._wants_keyframe = self._wants_keyframe and not keyframe
         self._sink(Picture(codec, source.ssrc, rtp_time, source.begun_s, keyframe, data))
 
 

@@ -142,6 +142,18 @@ def test_wishes_for_a_keyframe_are_gathered() -> None:
     assert len(whole.pictures) == 100, "pictures go on meanwhile"
 
 
+def test_a_keyframe_that_does_not_come_is_asked_for_again() -> None:
+    sender, whole = vp8(), Whole()
+    whole.feed(sender.picture(), 0.0)
+    whole.assembly.want_keyframe()
+    assert whole.assembly.needs_keyframe(0.01)
+    whole.feed(sender.picture(), 0.02)
+    assert not whole.assembly.needs_keyframe(0.02)
+    assert whole.assembly.needs_keyframe(0.02 + PLI_INTERVAL_S)
+    whole.feed(sender.picture(key=True), 0.4)
+    assert not whole.assembly.needs_keyframe(1.0)
+
+
 def test_what_waits_is_bounded() -> None:
     sender, whole = vp8(), Whole()
     whole.feed(sender.picture(), 0.0)
