@@ -55,11 +55,11 @@ export class Entrance {
   /** Notes how far the room's log has been seen. @param {ServerMessage} message */
   see(message) {
     if (message.type === "welcome") {
-      const { room, member_id, resume_secret, log_id, seq } = message;
+      const { room, member_id, resume_secret, log_id } = message;
       if (!resume_secret) return;
       // What is missed still has to come; the snapshot or the missed events tell how far we are.
       const known = this.place?.logId === log_id ? this.place.seq : null;
-      const at = this.place?.memberId === member_id && known !== null ? known : seq;
+      const at = this.place?.memberId === member_id ? known : null;
       this.place = { room, memberId: member_id, secret: resume_secret, logId: log_id, seq: at };
     } else if (this.place) {
       if (message.type === "room.snapshot") {

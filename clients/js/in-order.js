@@ -9,12 +9,17 @@ import { Sequence } from "./sequence.js";
 /** One way may be slower than the other; what takes longer than this is asked for. */
 const LATE_MS = 500;
 const ANSWER_MS = 3000;
+/** A server may refuse to tell it again so soon. */
+const MOST_ASKED = 3;
 
 export class InOrder {
   #sequence = new Sequence();
   /** @type {any} */
   #timer = null;
-  #asked = -1;
+  /** The last event before the gap that is waited for. */
+  #from = -1;
+  /** How often it was asked for. */
+  #asked = 0;
 
   /**
    * @param {import("./environment.js").Environment} environment
@@ -29,9 +34,13 @@ export class InOrder {
 
   /** @param {ServerMessage} message @param {boolean} [byChannel] whether a data channel brought it */
   take(message, byChannel = false) {
-    if (message.type === "welcome") this.#asked = -1;
     for (const due of this.#sequence.take(message, byChannel)) this.deliver(due);
-    if (this.#timer === null && this.#sequence.gap) this.#wait(LATE_MS);
+    const gap = this.#sequence.gap;
+    if (!gap) this.stop();
+    else if (this.#timer === null || gap.seq !== this.#from) {
+      this.#asked = 0;
+      this.#wait(gap.seq, LATE_MS);
+    }
   }
 
   /** The connection is gone: what is missing is told after the next welcome. */
@@ -40,20 +49,20 @@ export class InOrder {
     this.#timer = null;
   }
 
-  #wait(/** @type {number} */ ms) {
-    const from = this.#sequence.gap?.seq;
-    this.#timer = this.environment.setTimeout(() => this.#look(from), ms);
+  #wait(/** @type {number} */ from, /** @type {number} */ ms) {
+    this.stop();
+    this.#from = from;
+    this.#timer = this.environment.setTimeout(() => this.#look(), ms);
   }
 
-  #look(/** @type {number | undefined} */ from) {
+  #look() {
     this.#timer = null;
     const gap = this.#sequence.gap;
     if (!gap) return;
-    if (gap.seq !== from) return this.#wait(LATE_MS); // it goes on, and something else is late
-    if (this.#asked < gap.seq) {
-      this.#asked = gap.seq;
+    if (this.#asked < MOST_ASKED) {
+      this.#asked += 1;
       this.send({ type: "room.resume", log_id: gap.logId, seq: gap.seq });
-      return this.#wait(ANSWER_MS);
+      return this.#wait(gap.seq, ANSWER_MS);
     }
     for (const due of this.#sequence.giveUp()) this.deliver(due);
   }

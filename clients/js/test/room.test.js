@@ -97,6 +97,45 @@ describe("joining by ticket", () => {
     session.close();
   });
 
+  it("asks for everything where the connection broke before it was told how things stand", async () => {
+    const world = ticketWorld();
+    const session = new MediaSession(URL_, { room: "r", name: "Ann", tickets: true, environment: world.environment });
+    const connecting = session.connect();
+    await settled();
+    world.sockets[0].accept(WELCOMED);
+    await connecting;
+    world.sockets[0].drop(1006);
+    const url = new URL((await nextSocket(world)).url);
+    assert.equal(url.searchParams.get("resume"), null);
+    assert.equal(url.searchParams.get("member"), "m_1");
+    session.close();
+  });
+
+  it("puts what is out of order right, and asks for what got lost on the way", async () => {
+    const world = ticketWorld();
+    const { socket, session, room } = await joined(world);
+    socket.say({ type: "queue", seq: 7, items: [ITEM] });
+    assert.equal(room.state.queue.length, 0, "an event before it is missing");
+    await world.time.advance(600);
+    const [asked, ...more] = socket.sentOf("room.resume");
+    assert.deepEqual([asked.log_id, asked.seq, more], ["L1", 5, []]);
+    socket.say({ type: "room.resumed", seq: 5, count: 2 });
+    socket.say({ type: "member.joined", seq: 6, member: BEN });
+    socket.say({ type: "queue", seq: 7, items: [ITEM] });
+    assert.deepEqual([room.state.members.size, room.state.queue.length], [2, 1]);
+    socket.say({ type: "queue", seq: 9, items: [] });
+    await world.time.advance(600);
+    assert.equal(socket.sentOf("room.resume").length, 2);
+    for (let second = 0; second < 9; second += 1) {
+      assert.equal(room.state.queue.length, 1);
+      socket.say({ type: "pong", id: "x", seq: 9 });
+      await world.time.advance(1000);
+    }
+    assert.equal(socket.sentOf("room.resume").length, 4);
+    assert.equal(room.state.queue.length, 0, "what does not come is gone without");
+    session.close();
+  });
+
   it("says why it is refused, without the help of a probe", async () => {
     const world = fakeWorld({ answer: async () => refused(403, "banned") });
     const session = new MediaSession(URL_, { room: "r", tickets: true, environment: world.environment });
