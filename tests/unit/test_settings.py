@@ -125,6 +125,7 @@ def test_a_server_for_others_is_never_open() -> None:
         ("CORS_ORIGINS", "https://host/path"),
         ("CORS_ORIGINS", "*"),
         ("PUBLIC_URL", "media.example.org"),
+        ("ADVERTISE_URL", "media-1:8080"),
     ],
 )
 def test_senseless_identity_settings_are_refused(
