@@ -190,6 +190,26 @@ def test_commands_say_what_is_wrong_in_one_line(pair: Pair) -> None:
     assert pair.run("users", "list").stdout.splitlines()[0].startswith("NAME")
 
 
+async def guests_secrets(pair: Pair, token: str) -> list[str]:
+    """Invite a guest, let it in on both instances, renew its token, end it; return all secrets."""
+    one, two = pair.servers
+    at = "../rooms/hush"
+    assert (await post(one, "../rooms", {"name": "hush", "visibility": "private"}, token))[0] == 201
+    _, invitation = await post(one, f"{at}/invitations", {}, token)
+    status, guest = await post(two, f"{at}/join", {"invitation": invitation["token"]})
+    assert status == 200
+    status, renewed = await post(two, f"{at}/tokens/renew", None, guest["token"])
+    assert status == 200
+    async with aiohttp.ClientSession() as http:
+        for path in (f"tokens/{renewed['id']}", f"invitations/{invitation['id']}"):
+            url = f"{one.url}/api/v1/rooms/hush/{path}"
+            headers = {"Authorization": f"Bearer {token}"}
+            async with http.delete(url, headers=headers) as answer:
+                assert answer.status == 204
+    assert (await post(two, f"{at}/join", {"invitation": invitation["token"]}))[0] == 403
+    return [invitation["token"], guest["token"], guest["ticket"], renewed["token"]]
+
+
 async def test_no_secret_is_in_any_log(pair: Pair) -> None:
     """Everything that identity does, at the level debug; then every secret is searched for."""
     one, two = pair.servers
@@ -211,6 +231,7 @@ async def test_no_secret_is_in_any_log(pair: Pair) -> None:
     status, room = await post(one, "../rooms/r/tokens", asked, key["key"])
     assert status == 201
     secrets.append(room["token"])
+    secrets += await guests_secrets(pair, token)
     await post(one, "login", {"name": "carla", "password": "wrong-password-attempt"})
     await post(one, "login", {"name": "carla", "password": ["wrong-password-attempt"]})
     for headers in ({"X-API-Key": key["key"]}, {"Authorization": f"Bearer {token}x"}):
