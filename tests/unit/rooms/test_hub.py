@@ -246,8 +246,11 @@ async def test_the_list_shows_rooms_as_they_are_and_forgets_those_that_are_gone(
     await directory.close(names[0], "over")
     await redis.client.delete(directory.log_of(names[1]).keys[0])
     listed = await directory.list(lambda _state: True)
-    assert [info.room for info in listed] == ["r", *reversed(names[2:])], "the newest first"
-    assert listed[0] == (await directory.view("r")).info
-    assert (listed[0].members, listed[0].playing) == (1, "A film")
+    # the two hubs' clocks may differ by more than the rooms' ages
+    (shown,) = [info for info in listed if info.room == "r"]
+    others = [info.room for info in listed if info.room != "r"]
+    assert others == names[:1:-1], "the newest first"
+    assert shown == (await directory.view("r")).info
+    assert (shown.members, shown.playing) == (1, "A film")
     assert await redis.client.zscore("ms:rooms", names[1]) is None
     assert [i.room for i in await directory.list(lambda state: state.room == "r")] == ["r"]
