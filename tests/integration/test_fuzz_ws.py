@@ -27,6 +27,8 @@ Json = dict[str, Any]
 TIMEOUT_S = 15.0
 CLOSE_CODES = {1000, 1003, 1008, 1009, 1013, 4401, 4403, 4404, 4409, 4410}
 """What docs/protocol.md says, without what would be the server's fault: 1001, 1006, 1011."""
+UNORDERED = {"welcome", "ack", "pong", "room.resumed"}
+"""Messages whose `seq` is another event's."""
 SERVER_MESSAGE: TypeAdapter[Any] = TypeAdapter(ServerMessage)
 FUZZ = settings(
     derandomize=True,
@@ -64,7 +66,7 @@ class Watcher:
             self._seq = seq
         elif seq is None and kind in ("track.started", "track.ended", "caption"):
             self._unnumbered += 1  # told at once; the log's event of it is not told again
-        elif self._seq is not None and seq and kind not in ("welcome", "ack", "room.resumed"):
+        elif self._seq is not None and seq and kind not in UNORDERED:
             if seq > self._seq:  # else it is of the room's history, told to newcomers
                 self._unnumbered -= seq - self._seq - 1
                 if self._unnumbered < 0:
