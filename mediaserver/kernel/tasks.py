@@ -1,13 +1,33 @@
 """Owned tasks: every task has an owner that sees it fail, and an end that is bounded in time."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
 from mediaserver.kernel.logging import get_logger
 
 log = get_logger(__name__)
+
+
+@contextmanager
+def keep_cancellation() -> Iterator[None]:
+    """Raise CancelledError at the end if the task was cancelled inside and does not know it.
+
+    Up to Python 3.11 `asyncio.wait_for` loses a cancellation that comes just as what it waits for
+    is done (python/cpython#86296); libraries that use it (redis-py) pass that on.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task is not None else 0
+    try:
+        yield
+    except Exception:
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError from None
+        raise
+    if task is not None and task.cancelling() > before:
+        raise asyncio.CancelledError
 
 
 class TaskScope:

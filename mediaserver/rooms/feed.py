@@ -13,6 +13,7 @@ from typing import Any
 
 from mediaserver.kernel.errors import Unavailable
 from mediaserver.kernel.logging import get_logger
+from mediaserver.kernel.tasks import keep_cancellation
 from mediaserver.stores.redis import RedisStore
 
 log = get_logger(__name__)
@@ -95,7 +96,8 @@ class Feed:
             if more := self._channels - asked:
                 await self._pubsub.subscribe(*more)
             while True:
-                message = await self._pubsub.get_message(timeout=POLL_S)
+                with keep_cancellation():
+                    message = await self._pubsub.get_message(timeout=POLL_S)
                 if message is not None:
                     self._take(message)
         finally:

@@ -23,7 +23,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from mediaserver.kernel.errors import ConfigurationError, Unavailable
 from mediaserver.kernel.logging import get_logger
-from mediaserver.kernel.tasks import TaskScope
+from mediaserver.kernel.tasks import TaskScope, keep_cancellation
 
 log = get_logger(__name__)
 
@@ -132,7 +132,8 @@ class RedisStore:
             raise _down()
         started = monotonic()
         try:
-            yield
+            with keep_cancellation():
+                yield
         except _UNREACHABLE as error:
             if monotonic() - started > SLOW_S and not self._hung and not self._scope.closed:
                 self._hung = True
@@ -145,7 +146,8 @@ class RedisStore:
         """Ask until there is an answer."""
         while True:
             try:
-                await self.client.ping()
+                with keep_cancellation():
+                    await self.client.ping()
             except _UNREACHABLE:
                 await asyncio.sleep(PROBE_INTERVAL_S)
             else:

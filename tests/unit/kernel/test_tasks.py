@@ -1,8 +1,9 @@
 import asyncio
+import contextlib
 
 import pytest
 
-from mediaserver.kernel.tasks import TaskScope
+from mediaserver.kernel.tasks import TaskScope, keep_cancellation
 
 
 async def test_a_scope_ends_its_tasks() -> None:
@@ -76,3 +77,44 @@ async def test_a_task_that_will_not_end_does_not_hold_up_the_stop() -> None:
     assert not task.done()
     release.set()
     await task
+
+
+@pytest.mark.parametrize("outcome", ["returns", "raises"])
+async def test_a_cancellation_that_a_library_loses_is_kept(outcome: str) -> None:
+    waiting = asyncio.Event()
+
+    async def library() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            waiting.set()
+            await asyncio.sleep(60)
+        if outcome == "raises":
+            raise ConnectionError
+
+    async def work() -> None:
+        while True:
+            with contextlib.suppress(ConnectionError), keep_cancellation():
+                await library()
+
+    task = asyncio.create_task(work())
+    await waiting.wait()
+    task.cancel()
+    async with asyncio.timeout(2):
+        await asyncio.wait([task])
+    assert task.cancelled()
+
+
+async def test_what_a_cancelled_task_still_does_at_its_end_is_done() -> None:
+    done: list[str] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            with keep_cancellation():
+                await asyncio.sleep(0)
+            done.append("tidied up")
+
+    async with TaskScope("t") as scope:
+        scope.spawn("work", work())
+        await asyncio.sleep(0)
+    assert done == ["tidied up"]

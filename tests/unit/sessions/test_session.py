@@ -39,6 +39,11 @@ class Seat:
     messages: list[ServerMessage] = field(default_factory=list)
 
     def deliver(self, message: ServerMessage, key: Hashable | None) -> None:
+        """As `web.ws_out`: what was told at once comes again, when it has its number."""
+        if getattr(message, "seq", None) is not None:
+            again = message.model_copy(update={"seq": None})
+            if again in self.messages:
+                return
         self.messages.append(message)
 
     def granted(self, grants: Grants) -> None:
