@@ -42,6 +42,8 @@ class Camera:
 
     def __init__(self, client: Client) -> None:
         self.client = client
+        self.resource = ""
+        """Of WHIP: the session's address."""
 
     @classmethod
     async def on(cls, member: RoomMember, *media: MediaStreamTrack) -> "Camera":
@@ -156,8 +158,9 @@ class Screen:
         client = self.client = Client.new(data=False)
         self.connection = client.connection
         transceiver = client.connection.addTransceiver(kind, direction="recvonly")
-        known = RTCRtpReceiver.getCapabilities(kind).codecs
-        transceiver.setCodecPreferences([c for c in known if c.name == codec])
+        known = RTCRtpReceiver.getCapabilities(kind)
+        assert known is not None
+        transceiver.setCodecPreferences([c for c in known.codecs if c.name == codec])
         return await self._asked(await client.offer(), None, 8.0)
 
     def _sees(self, since: float) -> bool:

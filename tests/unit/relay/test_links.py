@@ -129,7 +129,7 @@ async def test_the_end_and_its_reason_reach_the_other_side(there: Answering, her
         _, broadcast = begin(there)
         link = await here.hold(ROOM, MEMBER)
         with link.open_tap() as tap:
-            there.broadcasts.end(ROOM, MEMBER, broadcast, reason)  # type: ignore[arg-type]
+            there.broadcasts.end(ROOM, MEMBER, broadcast, reason)
             with pytest.raises(ChannelClosed):
                 await got(tap)
         assert link.end_reason == reason

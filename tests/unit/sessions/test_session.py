@@ -337,7 +337,7 @@ async def test_many_sessions_opened_and_closed_leave_nothing_behind(
     gc.collect()
     assert len(house.sessions) == 0
     assert [ref for ref in left if ref() is not None] == []
-    assert len(asyncio.all_tasks()) <= tasks + 1
+    await until(lambda: len(asyncio.all_tasks()) <= tasks + 1)
     worker = house.stage.workers[0]
     assert worker.dispatcher is not None
     assert len(worker.dispatcher) == 0
