@@ -12,6 +12,8 @@ It starts a real server on a free loopback port and streams real speech to it in
   accuracy   the other clips (a sonnet; Spanish), one stream each
   decoder    what encoding and decoding cost by themselves (benchmarks/decoder.py)
   rooms      members, chat and slow readers over two servers (benchmarks/rooms.py)
+  relay      what passing a live broadcast on to viewers costs (benchmarks/relay.py)
+
 Word error rates stand beside those of faster-whisper offline (beam 5, word times, same model),
 computed in the same run.
 
@@ -46,7 +48,12 @@ from mediaserver.inference.registry import ModelRegistry
 from mediaserver.kernel.errors import ConfigurationError
 from mediaserver.settings import load_settings
 
-SECTIONS = ("latency", "capacity", "accuracy", "decoder", "rooms")
+SECTIONS = ("latency", "capacity", "accuracy", "decoder", "rooms", "relay")
+PARTS = {
+    "rooms": "rooms: two servers, members at both",
+    "relay": "relay: one broadcast, 0 to 10 viewers",
+}
+"""Sections that need neither the model nor clips."""
 STREAMS = (1, 2, 4, 8)
 LATENCY_CLIP = "lj001-a"
 ACCURACY_CLIPS = ("sonnet1", "captain-veneno.es")
@@ -59,7 +66,7 @@ MOST_CAPACITY_RUNS = 6
 RUN_SPARE_S = 180.0
 """A run may take this much longer than its audio; then it is given up."""
 DECODER_TIMEOUT_S = 900.0
-ROOMS_TIMEOUT_S = 300.0
+PART_TIMEOUT_S = 300.0
 SETTLE_S = 3.0
 """Between two runs."""
 
@@ -191,14 +198,14 @@ def offline_rates(model: Path, clips: Sequence[str], folders: Sequence[Path]) ->
     return rates
 
 
-def run_rooms() -> int:
-    """Print the tables of benchmarks/rooms.py, in a process of its own; return its exit code."""
-    say("rooms: two servers, members at both")
-    command = [sys.executable, "-m", "benchmarks.rooms"]
+def run_part(name: str) -> int:
+    """Print the tables of a benchmark in a process of its own; return its exit code."""
+    say(PARTS[name])
+    command = [sys.executable, "-m", f"benchmarks.{name}"]
     try:
-        return subprocess.run(command, timeout=ROOMS_TIMEOUT_S, check=False).returncode
+        return subprocess.run(command, timeout=PART_TIMEOUT_S, check=False).returncode
     except subprocess.TimeoutExpired as error:
-        say(f"benchmarks/rooms.py failed: {error}")
+        say(f"benchmarks/{name}.py failed: {error}")
         return 1
 
 
@@ -246,8 +253,8 @@ def main() -> int:
     # Taken out of the environment: the server refuses MEDIASERVER_ names that it does not know.
     peer_python = os.environ.pop("MEDIASERVER_BENCH_PEER_PYTHON", None)
     options.only = options.only or list(SECTIONS)
-    if options.only == ["rooms"]:
-        return run_rooms()
+    if set(options.only) <= set(PARTS):
+        return max(run_part(name) for name in options.only)
     clip = QUICK_CLIP if options.quick else LATENCY_CLIP
     names = [clip] if options.quick else [clip, *ACCURACY_CLIPS]
     folders = clip_folders(options.data)
@@ -264,8 +271,9 @@ def main() -> int:
     print(report(ours, peer, offline, clip), flush=True)
     if "decoder" in options.only and not options.quick:
         run_decoder(model, folders[0])
-    if "rooms" in options.only and not options.quick:
-        run_rooms()
+    for name in PARTS:
+        if name in options.only and not options.quick:
+            run_part(name)
     if options.json is not None:
         figures = {"offline": offline, "ours": asdict(ours), "peer": peer and asdict(peer)}
         options.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
