@@ -70,7 +70,7 @@ def build_app(settings: Settings) -> web.Application:
     app[keys.SESSIONS] = Sessions(
         client, hub, store, clock, figures, max_sessions=settings.max_streams
     )
-    _add_relay(app, hub)
+    add_relay(app, hub)
     app.on_response_prepare.append(whip.add_cors)
     mount(
         app,
@@ -110,7 +110,7 @@ def build_app(settings: Settings) -> web.Application:
     return app
 
 
-def _add_relay(app: web.Application, hub: RoomHub) -> None:
+def add_relay(app: web.Application, hub: RoomHub) -> None:
     """Add what broadcasts are watched by, here and from other instances."""
     tickets = app[keys.LINK_TICKETS] = LinkTickets(app[keys.REDIS])
     feeds = app[keys.FEEDS] = Feeds()

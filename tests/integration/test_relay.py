@@ -77,7 +77,7 @@ async def test_who_comes_late_or_comes_back_learns_who_broadcasts(servers: Serve
     async with party(servers, "late", "Ada", "Bob") as (ada, bob), camera(ada):
         await shows(bob, ada.id)
         async with party(servers[1:], "late", "Eve") as (eve,):
-            [snapshot] = eve.told("room.snapshot")
+            snapshot = await eve.wait_for("room.snapshot")
             [shown] = [m for m in snapshot["members"] if m["member_id"] == ada.id]
             assert shown["broadcast"] == {"audio": True, "video": True}
             listed = servers.json(1, "/api/v1/rooms/late/members")["members"]

@@ -69,19 +69,19 @@ async def enter(
 
 
 async def test_a_room_is_made_changed_listed_and_closed(api: Api) -> None:
-    status, room = await api("POST", "", {"name": "film-night", "title": "Film <night>"})
+    status, room = await api("POST", "", {"name": "seen-by-http", "title": "Film <night>"})
     assert (status, room["settings"]["title"]) == (201, "Film <night>")
-    assert (await api("POST", "", {"name": "film-night"}))[0] == 409
-    status, changed = await api("PATCH", "/film-night", {"persistent": True})
+    assert (await api("POST", "", {"name": "seen-by-http"}))[0] == 409
+    status, changed = await api("PATCH", "/seen-by-http", {"persistent": True})
     assert (status, changed["settings"]["persistent"]) == (200, True)
     assert changed["settings"]["title"] == "Film <night>"
     _, listed = await api("GET", "")
-    assert "film-night" in [info["room"] for info in listed["rooms"]]
-    assert (await api("DELETE", "/film-night"))[0] == 204
-    status, problem = await api("GET", "/film-night")
+    assert "seen-by-http" in [info["room"] for info in listed["rooms"]]
+    assert (await api("DELETE", "/seen-by-http"))[0] == 204
+    status, problem = await api("GET", "/seen-by-http")
     assert (status, problem["code"]) == (404, "no_room")
     _, listed = await api("GET", "")
-    assert "film-night" not in [info["room"] for info in listed["rooms"]]
+    assert "seen-by-http" not in [info["room"] for info in listed["rooms"]]
 
 
 async def test_without_credentials_there_is_nothing_but_an_invitation(api: Api) -> None:

@@ -12,6 +12,7 @@ from aiohttp.test_utils import TestClient
 from pydantic import SecretStr
 from pytest_aiohttp.plugin import AiohttpClient
 
+from mediaserver.app import add_relay
 from mediaserver.captions.audio import to_s16
 from mediaserver.rooms.hub import RoomHub
 from mediaserver.rtc.audio import DecoderPool
@@ -68,6 +69,7 @@ async def serve(
             stage.client, hub, store, stage.clock, stage.figures, max_sessions=max_sessions
         )
         app[keys.SESSIONS] = sessions
+        add_relay(app, hub)
         stores.append(store)
         pools.append(app[keys.DECODERS])
 

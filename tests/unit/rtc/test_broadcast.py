@@ -216,10 +216,10 @@ async def test_a_keyframe_is_asked_of_the_sender(publisher: Publisher) -> None:
     sender = vp8()
     publisher.video(sender, publisher.camera)
     with publisher.broadcast.open_tap():
-        publisher.video(sender, publisher.camera, key=True)
         async with asyncio.timeout(2):
             while not publisher.feedback.pictures:
                 await asyncio.sleep(0.01)
+        publisher.video(sender, publisher.camera, key=True)
         publisher.clock.now_s = 5.0
         publisher.video(sender, publisher.camera)
         asked = len(publisher.feedback.pictures)
