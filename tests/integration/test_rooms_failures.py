@@ -108,6 +108,7 @@ async def test_a_graceful_stop_takes_its_members_out_at_once(
             ann.reconnects = False
             servers[0].process.send_signal(signal.SIGINT)
             await bob.wait_for("member.left", timeout_s=4.0)
+            await ann.until(lambda member: bool(member.close_codes))
             assert ann.close_codes == [1001]
 
 
