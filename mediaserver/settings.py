@@ -5,7 +5,7 @@ import os
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -54,6 +54,11 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = None
     """postgresql://user:password@host/name or sqlite:////path; unset takes SQLite in the data
     directory."""
+    storage_url: str | None = None
+    """Where videos are kept: file:///folder, the same for all instances. Unset takes the folder
+    `videos` of the data directory."""
+    max_video_bytes: Annotated[int, Field(ge=1024, le=2**50)] = 10 * 2**30
+    """The largest file that may be uploaded."""
     secret_key: SecretStr | None = None
     """Seals the signing keys in the database; the same on every instance. At least 32
     characters."""
@@ -120,6 +125,18 @@ class Settings(BaseSettings):
             raise ValueError("it has at least 32 characters; try: openssl rand -hex 32")
         return value
 
+    @field_validator("storage_url")
+    @classmethod
+    def _a_folder(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme != "file" or parts.netloc not in ("", "localhost") or len(parts.path) < 2:
+            raise ValueError(
+                "it looks like file:///folder; other storage (S3) is not supported so far"
+            )
+        return value
+
     @field_validator("trusted_proxies")
     @classmethod
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -148,6 +165,13 @@ class Settings(BaseSettings):
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("it looks like https://host")
         return value.rstrip("/")
+
+    @cached_property
+    def videos_dir(self) -> Path:
+        """The folder that videos are kept in."""
+        if self.storage_url is None:
+            return self.data_dir / "videos"
+        return Path(unquote(urlsplit(self.storage_url).path))
 
     @cached_property
     def open_access(self) -> bool:

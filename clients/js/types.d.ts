@@ -651,6 +651,44 @@ export interface RoomUpdated {
   readonly settings: RoomSettings;
 }
 
+/** How requests after the first one are let in, once the URL itself has expired. */
+export interface SegmentAuth {
+  /** The first answer sets a cookie for this video's addresses alone. */
+  readonly mode: "cookie";
+  readonly name: string;
+  readonly path: string;
+  /** Seconds from its being set. */
+  readonly expires_in: number;
+}
+
+/** Where a video's media are, for a while. */
+export interface SignedPlayback {
+  readonly provider: "local";
+  readonly video_id: string;
+  readonly title: string;
+  readonly duration_s: number;
+  readonly content_type: string;
+  /**
+   * Signed. By HTTP it is absolute; in a room it is relative to the server that one talks to.
+   */
+  readonly url: string;
+  /** The path that was signed. */
+  readonly manifest_path: string;
+  /** Which key. */
+  readonly kid: string;
+  /** Unix seconds. */
+  readonly expires_at: number;
+  readonly expires_in: number;
+  /** Seconds; from then on a URL that is to be given to somebody is better asked for anew. */
+  readonly refresh_after: number;
+  readonly segment_auth: SegmentAuth;
+  readonly captions: readonly string[];
+  readonly storyboard: string | null;
+  readonly drm: string | null;
+  /** The last four are there for packaged videos; this server's are single files so far. */
+  readonly alternates: readonly string[];
+}
+
 /** Somebody is writing, or stopped. */
 export interface SomebodyTyping {
   readonly type: "member.typing";
@@ -697,6 +735,56 @@ export interface TrackStarted {
 export interface Typing {
   readonly type: "typing";
   readonly typing?: boolean;
+}
+
+/** One video. */
+export interface VideoInfo {
+  readonly video_id: string;
+  readonly title: string;
+  readonly state: "uploading" | "processing" | "ready" | "failed";
+  /** Unix seconds. */
+  readonly created_at: number;
+  /** The name of whoever uploaded it. */
+  readonly owner: string;
+  /** Of the uploaded file, as its uploader said. */
+  readonly size_bytes: number;
+  readonly received_bytes: number;
+  /** 0 to 1: of what the state says is going on; 1 once it is ready. */
+  readonly progress: number;
+  readonly duration_s: number | null;
+  readonly width: number | null;
+  /** Pixels as they are shown; null where there are no pictures. */
+  readonly height: number | null;
+  /** Of what is played: ``video/mp4``, ``video/webm``, ``audio/mp4``, ``audio/webm``. */
+  readonly content_type: string | null;
+  /** Why it failed, for people. */
+  readonly problem: string | null;
+}
+
+/** GET /api/videos: the newest first. */
+export interface VideoList {
+  readonly videos: readonly VideoInfo[];
+  /** What to ask with as `after` for those that follow; null where there are no more. */
+  readonly next: string | null;
+}
+
+/**
+ * Where the media of an item of kind `vod` are, for this member. Needs `can_subscribe`.
+ *
+ * Answered by `video.source`, or by `error`.
+ */
+export interface VideoOpen {
+  readonly id?: string | null;
+  readonly type: "video.open";
+  readonly item_id: string;
+}
+
+/** The answer to `video.open`. */
+export interface VideoSource {
+  readonly type: "video.source";
+  readonly id: string | null;
+  readonly item_id: string;
+  readonly source: SignedPlayback;
 }
 
 /** The answer to `watch.offer`; it holds all candidates (the server does not trickle out). */
@@ -802,6 +890,7 @@ export type ClientMessage =
   | WatchOffer
   | WatchCandidate
   | WatchStop
+  | VideoOpen
   | ChatEdit
   | ChatDelete
   | ChatReact
@@ -839,6 +928,7 @@ export type ServerMessage =
   | Status
   | WatchAnswer
   | WatchEnded
+  | VideoSource
   | RoomSnapshot
   | RoomResumed
   | RoomTold

@@ -9,12 +9,14 @@
     ├── Forbidden           403
     ├── NotFound            404
     ├── Conflict            409
+    │   └── Locked           423  retryable: somebody else is at it
     ├── Gone                410  it was there, and is over
     ├── PreconditionFailed  412
     ├── PreconditionRequired 428
     ├── Overloaded          503  retryable: no capacity now
     │   └── TooManyRequests 429
     ├── Unavailable         503  retryable: something this needs is not there
+    ├── InsufficientStorage 507  there is no room for it on disk
     ├── SlowConsumer        1013 the client does not read what it is sent
     └── ConfigurationError  the operator's settings cannot work (start-up only)
 
@@ -89,6 +91,13 @@ class Conflict(MediaServerError):
     code, title, status, ws_close_code = "conflict", "Conflict", 409, 4409
 
 
+class Locked(Conflict):
+    """Somebody else is at it now."""
+
+    code, title, status = "locked", "Locked", 423
+    retryable = True
+
+
 class Gone(MediaServerError):
     """It was there, and is over for good."""
 
@@ -125,6 +134,12 @@ class Unavailable(MediaServerError):
 
     code, title, status, ws_close_code = "unavailable", "Unavailable", 503, 1013
     retryable = True
+
+
+class InsufficientStorage(MediaServerError):
+    """There is no room for it on disk."""
+
+    code, title, status = "insufficient_storage", "Insufficient storage", 507
 
 
 class SlowConsumer(MediaServerError):

@@ -15,8 +15,12 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, JsonSchemaValue, models_json_schema
 
 from mediaserver.protocol.messages import ClientMessage, ServerMessage
+from mediaserver.protocol.videos import VideoList
 
 JsonSchema = Mapping[str, object]
+
+_HTTP_MODELS: tuple[type[BaseModel], ...] = (VideoList,)
+"""What clients also read of HTTP's answers."""
 
 _TS_HEADER = """\
 // Generated from mediaserver/protocol/messages.py; do not edit. To renew it:
@@ -44,7 +48,10 @@ def json_schema() -> JsonSchemaValue:
     sent: list[tuple[type[BaseModel], JsonSchemaMode]] = [
         (model, "serialization") for model in outbound
     ]
-    refs, schema = models_json_schema(read + sent, title="mediaserver session protocol")
+    also: list[tuple[type[BaseModel], JsonSchemaMode]] = [
+        (model, "serialization") for model in _HTTP_MODELS
+    ]
+    refs, schema = models_json_schema(read + sent + also, title="mediaserver session protocol")
     for name, models in (("ClientMessage", read), ("ServerMessage", sent)):
         mapping = {_tag(model): refs[(model, mode)]["$ref"] for model, mode in models}
         schema["$defs"][name] = {

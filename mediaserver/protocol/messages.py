@@ -23,6 +23,7 @@ from mediaserver.protocol.rooms import MAX_CHAT_CHARACTERS as MAX_CHAT_CHARACTER
 from mediaserver.protocol.rooms import MAX_NAME_CHARACTERS as MAX_NAME_CHARACTERS
 from mediaserver.protocol.rooms import Grants, RoomRole
 from mediaserver.protocol.rooms import RoomName as RoomName
+from mediaserver.protocol.videos import VideoOpen, VideoSource
 from mediaserver.protocol.watching import WatchClientMessage, WatchServerMessage
 
 MAX_CLIENT_MESSAGE_BYTES = 64 * 1024
@@ -133,6 +134,7 @@ ClientMessage = Annotated[
     | Ping
     | Leave
     | WatchClientMessage
+    | VideoOpen
     | RoomClientMessage,
     Field(discriminator="type"),
 ]
@@ -320,6 +322,7 @@ ServerMessage = Annotated[
     | Pong
     | Status
     | WatchServerMessage
+    | VideoSource
     | RoomServerMessage
     | ErrorMessage,
     Field(discriminator="type"),

@@ -26,7 +26,10 @@ class Videos(Protocol):
     """The library."""
 
     async def find(self, video_id: str) -> Video:
-        """Return a video that is ready to be watched. Raises NotFound (`no_video`), Unavailable."""
+        """Return a video that is ready to be watched.
+
+        Raises NotFound (`no_video`), Conflict (`video_not_ready`), Unavailable.
+        """
         ...
 
 

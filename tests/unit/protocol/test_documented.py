@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from mediaserver.kernel import errors
-from mediaserver.protocol import chat, deepgram, messages, problems, room_commands, rooms
+from mediaserver.protocol import chat, deepgram, messages, problems, room_commands, rooms, videos
 from mediaserver.protocol.deepgram_query import ListenQuery
 from mediaserver.relay import feeding, links
 from mediaserver.rooms import replica, state
@@ -89,6 +89,11 @@ def test_fields_that_have_to_be_there_are_marked(name: str) -> None:
         ("JoinRequest", rooms.JoinRequest),
         ("JoinTicket", rooms.JoinTicket),
         ("ChatPage", chat.ChatPage),
+        ("VideoInfo", videos.VideoInfo),
+        ("VideoList", videos.VideoList),
+        ("VideoChange", videos.VideoChange),
+        ("SignRequest", videos.SignRequest),
+        ("SignedPlayback", videos.SignedPlayback),
     ],
 )
 def test_every_field_of_an_object_is_documented(heading: str, model: type[BaseModel]) -> None:
