@@ -1,0 +1,1 @@
+"""Videos of this server: uploads, their preparation for browsers, records, signed addresses."""
