@@ -1,24 +1,19 @@
 /** The server's HTTP routes for rooms, invitations and tickets. */
 
 import { standardEnvironment } from "./environment.js";
-import { ProblemError, problem, problemOfResponse } from "./problems.js";
+import { ProblemError, problemOfResponse, UNREACHABLE } from "./problems.js";
 
 const TIMEOUT_MS = 15_000;
 
-const UNREACHABLE = problem(
-  "unreachable",
-  "The server cannot be reached",
-  "There is no answer from the server.",
-  { retryable: true },
-);
-
 /**
- * Sends a request and returns the answer's JSON (null where there is none).
+ * Sends a request; resolves with an answer that is no refusal.
  * @param {import("./environment.js").Environment} environment
  * @param {URL} url
- * @param {{method?: string, body?: unknown, headers?: Record<string, string>}} [options]
+ * @param {{method?: string, body?: unknown, headers?: Record<string, string>}} [options] body:
+ *   sent as JSON
+ * @returns {Promise<Response>}
  */
-export async function fetchJson(environment, url, { method = "GET", body, headers = {} } = {}) {
+export async function fetchAnswer(environment, url, { method = "GET", body, headers = {} } = {}) {
   const sent = body === undefined ? {} : { "Content-Type": "application/json" };
   let response;
   try {
@@ -35,6 +30,20 @@ export async function fetchJson(environment, url, { method = "GET", body, header
   }
   const found = await problemOfResponse(response);
   if (found) throw new ProblemError(found);
+  return response;
+}
+
+/**
+ * Sends a request and returns the answer's JSON (null where there is none).
+ * @param {import("./environment.js").Environment} environment
+ * @param {URL} url
+ * @param {{method?: string, body?: unknown, headers?: Record<string, string>}} [options]
+ */
+export async function fetchJson(environment, url, options) {
+  return jsonOf(await fetchAnswer(environment, url, options));
+}
+
+function jsonOf(/** @type {Response} */ response) {
   return response.status === 204 ? null : response.json();
 }
 
@@ -154,11 +163,21 @@ export class RoomsApi {
 
   /** @param {string} method @param {string} path @param {unknown} [body] @returns {Promise<any>} */
   async request(method, path, body) {
+    return jsonOf(await this.ask(method, path, { body }));
+  }
+
+  /**
+   * Sends a request as whoever one is; resolves with the answer itself.
+   * @param {string} method
+   * @param {string} path
+   * @param {{body?: unknown, headers?: Record<string, string>}} [options]
+   */
+  async ask(method, path, { body, headers = {} } = {}) {
     const ask = async () =>
-      fetchJson(this.environment, new URL(path, this.base), {
+      fetchAnswer(this.environment, new URL(path, this.base), {
         method,
         body,
-        headers: await this.headers(),
+        headers: { ...headers, ...(await this.headers()) },
       });
     try {
       return await ask();

@@ -1,4 +1,4 @@
-/** Commands that await their `ack`, `error` or `watch.answer`, by id. */
+/** Commands that await their `ack`, `error`, `watch.answer` or `video.source`, by id. */
 
 import { ProblemError, TIMED_OUT } from "./problems.js";
 
@@ -26,8 +26,8 @@ export class Commands {
   }
 
   /**
-   * Resolves with the `ack` (or `watch.answer`) of the command `id`. Rejects with ProblemError: refused, no answer, or
-   * the connection is lost (then it may have been done all the same).
+   * Resolves with the `ack` (or `watch.answer`, `video.source`) of the command `id`. Rejects with
+   * ProblemError: refused, no answer, or the connection is lost (then it may have been done all the same).
    * @param {string} id
    * @returns {Promise<any>}
    */
@@ -44,6 +44,9 @@ export class Commands {
   /** Takes an answer; false if nobody waits for it. @param {ServerMessage} message */
   take(message) {
     if (message.type === "ack") return this.#settle(message.id, ({ resolve }) => resolve(message));
+    if (message.type === "video.source") {
+      return this.#settle(message.id ?? "", ({ resolve }) => resolve(message));
+    }
     if (message.type === "watch.answer") {
       return this.#settle(message.in_reply_to ?? "", ({ resolve }) => resolve(message));
     }

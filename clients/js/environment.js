@@ -6,6 +6,9 @@
  * @property {typeof globalThis.WebSocket} WebSocket
  * @property {typeof globalThis.RTCPeerConnection} RTCPeerConnection
  * @property {typeof globalThis.fetch} fetch
+ * @property {typeof globalThis.XMLHttpRequest | null} XMLHttpRequest tells how an upload gets on;
+ *   null: there is none, as in Node
+ * @property {Storage | null} storage remembers across reloads; null: nothing does
  * @property {(callback: () => void, ms: number) => any} setTimeout
  * @property {(timer: any) => void} clearTimeout
  * @property {() => number} now milliseconds, monotonic
@@ -57,6 +60,15 @@ function watchWake(callback) {
   };
 }
 
+/** A page's localStorage, where it may have one. @returns {Storage | null} */
+function pageStorage() {
+  try {
+    return typeof window === "undefined" ? null : window.localStorage;
+  } catch {
+    return null; // refused, in a private window for example
+  }
+}
+
 /**
  * Returns the browser's (or Node's) own, with `changes` on top.
  * @param {Partial<Environment>} [changes]
@@ -67,6 +79,8 @@ export function standardEnvironment(changes = {}) {
     WebSocket: globalThis.WebSocket,
     RTCPeerConnection: globalThis.RTCPeerConnection,
     fetch: (input, init) => globalThis.fetch(input, init),
+    XMLHttpRequest: globalThis.XMLHttpRequest ?? null,
+    storage: pageStorage(),
     setTimeout: (callback, ms) => globalThis.setTimeout(callback, ms),
     clearTimeout: (timer) => globalThis.clearTimeout(timer),
     now: () => performance.now(),

@@ -20,10 +20,15 @@ import type {
   RoomSettings,
   RoomStatus,
   ServerMessage,
+  SignedPlayback,
   SpeechStarted,
   Status,
   TrackEnded,
   TrackStarted,
+  VideoInfo,
+  VideoList,
+  VideoOpen,
+  VideoSource,
   WatchAnswer,
   WatchEnded,
   WatchOffer,
@@ -219,6 +224,7 @@ export class MediaSession {
   tell(message: ClientMessage): boolean;
   /** Sends a command; resolves with its `ack`, rejects with ProblemError. */
   request(command: WatchOffer): Promise<WatchAnswer>;
+  request(command: VideoOpen): Promise<VideoSource>;
   request(command: ClientMessage): Promise<Ack>;
   /** Leaves in good order: pending finals arrive first. */
   leave(): Promise<void>;
@@ -330,6 +336,52 @@ export class RoomsApi {
   ): Promise<{ ticket: string; room: string; role: RoomRole | null; grants: Grants }>;
 }
 
+// ---- the videos of the server ------------------------------------------------------------------
+
+/** How an upload gets on. */
+export interface UploadProgress {
+  readonly videoId: string;
+  readonly sentBytes: number;
+  readonly sizeBytes: number;
+  /** Why it stands still, while it does; it goes on by itself. */
+  readonly problem: Problem | null;
+  /** How long until the next attempt; null while it goes on. */
+  readonly retryInS: number | null;
+}
+
+export interface UploadOptions {
+  /** The file's name if not given. */
+  title?: string;
+  onProgress?: (progress: UploadProgress) => void;
+  /** Stops it (code `aborted`). What the server has stays there for a day, to go on with. */
+  signal?: AbortSignal;
+  /** Of the waits after a lost connection. */
+  backoff?: BackoffOptions;
+}
+
+/** The library; the scope `videos` reads it, `videos:manage` changes it. All reject with
+ * ProblemError. */
+export class VideosApi {
+  /** `api` says where the server is and who asks. */
+  constructor(api: RoomsApi);
+  /** The newest first; `next` of a list is the next one's `after`. */
+  list(page?: { after?: string | null; limit?: number }): Promise<VideoList>;
+  get(videoId: string): Promise<VideoInfo>;
+  rename(videoId: string, title: string): Promise<VideoInfo>;
+  /** Also while it is uploaded or prepared. */
+  remove(videoId: string): Promise<void>;
+  /** An absolute address to play it at, without credentials; playing must begin in time. */
+  sign(
+    videoId: string,
+    options?: { expiresInS?: number; subject?: string },
+  ): Promise<SignedPlayback>;
+  /** Resolves when the server has all of it and begins to prepare it. After a lost connection, and
+   * after a reload (the same file given again), it goes on where it was. */
+  upload(file: Blob, options?: UploadOptions): Promise<VideoInfo>;
+  /** Whether its upload was begun in this browser, and goes on if the file is given again. */
+  mayResume(videoId: string): boolean;
+}
+
 // ---- a room ----------------------------------------------------------------------------------
 
 /** What a member knows of its room. */
@@ -398,6 +450,9 @@ export class Room {
   add(item: QueueItemNew, at?: number): Promise<Ack>;
   remove(itemId: string): Promise<Ack>;
   move(itemId: string, to: number): Promise<Ack>;
+  /** Where the media of an item of kind `vod` are: an address that is good for some minutes, for
+   * whoever begins to play by then. */
+  openItem(itemId: string): Promise<SignedPlayback>;
   control(
     action: "play" | "pause" | "seek" | "rate" | "next" | "item",
     more?: { position_s?: number; rate?: number; item_id?: string; base?: null },
@@ -488,8 +543,9 @@ export interface HlsLibrary {
 }
 
 export interface MediaPlayerOptions {
-  /** Where an item's media are; null: nowhere that this page knows. By default its `url`. */
-  sourceOf?: (item: QueueItem) => string | null;
+  /** Where an item's media are; null: nowhere that this page knows. By default its `url`, and for
+   * videos of the server what `Room.openItem` says, asked anew where that is not good any more. */
+  sourceOf?: (item: QueueItem) => string | null | Promise<string | null>;
   /** Gets hls.js, for browsers that do not play HLS themselves, or fail to. Asked when needed. */
   hls?: (() => Promise<HlsLibrary>) | null;
 }

@@ -1,4 +1,4 @@
-/** mediaserver's client: sessions, rooms, broadcasts, captions, transcripts. See README.md and index.d.ts. */
+/** mediaserver's client: sessions, rooms, broadcasts, videos, captions, transcripts. See README.md and index.d.ts. */
 
 export { Account } from "./account.js";
 export { RoomsApi } from "./api.js";
@@ -7,6 +7,7 @@ export { CaptionStore } from "./captions.js";
 export { ClockSync } from "./clock.js";
 export { DriftController } from "./drift.js";
 export { LANGUAGES, languageName, languageOf, languageTag } from "./languages.js";
+export { VideosApi } from "./library.js";
 export { MediaPlayer } from "./player.js";
 export { ProblemError } from "./problems.js";
 export { Room } from "./room.js";

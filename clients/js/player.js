@@ -2,6 +2,7 @@
 
 import { ClockSync } from "./clock.js";
 import { Emitter } from "./emitter.js";
+import { ItemSource } from "./item-source.js";
 import { LiveEdge } from "./live-edge.js";
 import { MediaLoader } from "./loader.js";
 import { problem } from "./problems.js";
@@ -23,6 +24,7 @@ const LOOK_MS = 250;
 const REPORT_S = 2;
 /** Between looks at a player that cannot play. */
 const IDLE_S = 0.5;
+const LIVE = problem("live", "A live broadcast", "It has no position to follow; a Viewer shows it.");
 
 export class MediaPlayer extends Emitter {
   clock = new ClockSync();
@@ -32,6 +34,11 @@ export class MediaPlayer extends Emitter {
   /** Why the item cannot be played here. @type {Problem | null} */
   problem = null;
   #loader;
+  #source;
+  /** The item's media were there. */
+  #begun = false;
+  /** They are loaded once more, from another address. */
+  #again = false;
   #loadedId = /** @type {string | null} */ (null);
   /** What is loaded is a live stream. @type {LiveEdge | null} */
   #edge = null;
@@ -51,13 +58,13 @@ export class MediaPlayer extends Emitter {
    * @param {HTMLMediaElement} element
    * @param {import("./index.d.ts").MediaPlayerOptions} [options]
    */
-  constructor(room, element, { sourceOf = (item) => item.url ?? null, hls = null } = {}) {
+  constructor(room, element, { sourceOf, hls = null } = {}) {
     super();
     this.room = room;
     this.element = element;
-    this.sourceOf = sourceOf;
     const { session } = room;
     this.environment = session.environment;
+    this.#source = new ItemSource(room, sourceOf);
     this.#loader = new MediaLoader(element, this.environment, hls, (found) => this.#failed(found));
     this.#offs.push(
       session.on("welcome", () => this.#connected()),
@@ -73,6 +80,7 @@ export class MediaPlayer extends Emitter {
       this.environment.tick(LOOK_MS, () => this.#look()),
       this.environment.watchWake(() => this.clock.restart(this.#nowS())),
     );
+    this.#listen("loadedmetadata", () => this.#begin());
     for (const type of EVENTS) this.#listen(type, () => this.#step());
     this.#listen("ended", () => this.#streamEnded());
   }
@@ -196,7 +204,9 @@ export class MediaPlayer extends Emitter {
 
   #connected() {
     this.clock.restart(this.#nowS());
-    this.#step();
+    // What could not be asked for, or had, without the server.
+    if (this.problem?.retryable && this.#source.isAsked(this.item)) this.retry();
+    else this.#step();
   }
 
   #look() {
@@ -320,30 +330,51 @@ export class MediaPlayer extends Emitter {
     this.#unload();
     this.item = item;
     this.#loadedId = itemId;
-    this.problem = this.#begin(item);
+    if (item.kind === "live") this.problem = LIVE;
+    else this.#find(item);
     this.emit("item", { item, problem: this.problem });
   }
 
-  /** @param {QueueItem} item @returns {Problem | null} why it cannot even be tried */
-  #begin(item) {
-    if (item.kind === "live") {
-      return problem("live", "A live broadcast", "It has no position to follow; a Viewer shows it.");
-    }
-    const source = this.sourceOf(item);
-    if (source !== null) return this.#loader.load(item.kind === "hls" ? "hls" : "file", source);
-    const detail = item.kind === "vod" ? "This server has no library of videos; add the video by its address." : "This page does not know where it is.";
-    return problem("no_source", "This video cannot be played here", detail);
+  /** Puts the item's media into the element, now or when it is known where they are. */
+  #find(/** @type {QueueItem} */ item) {
+    let atOnce = true;
+    this.#source.find(item, (url, wrong) => {
+      const found = wrong ?? this.#loader.load(item.kind === "hls" ? "hls" : "file", url);
+      if (atOnce) this.problem = found;
+      else if (found) this.#giveUp(found);
+      else this.#step();
+    });
+    atOnce = false;
+  }
+
+  /** The media are there, perhaps anew: to where the others are. */
+  #begin() {
+    if (this.#again) this.follower.resync();
+    this.#again = false;
+    this.#begun = true;
   }
 
   #unload() {
     if (this.item === null && this.#loadedId === null) return;
     const had = this.item;
     this.item = this.problem = this.#loadedId = this.#edge = null;
+    this.#begun = this.#again = false;
+    this.#source.stop();
     this.#loader.unload();
     if (had && this.follower.state?.item_id == null) this.emit("item", { item: null, problem: null });
   }
 
   #failed(/** @type {Problem} */ found) {
+    const { item } = this;
+    if (item === null || !this.#source.mayHelp(item, found, this.#begun)) return this.#giveUp(found);
+    this.#begun = false;
+    this.#again = true;
+    this.follower.resync();
+    this.#find(item);
+    this.#step();
+  }
+
+  #giveUp(/** @type {Problem} */ found) {
     this.problem = found;
     this.emit("item", { item: this.item, problem: found });
     this.#step();

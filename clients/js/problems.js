@@ -41,7 +41,7 @@ export function problem(code, title, detail, more = {}) {
   };
 }
 
-const UNREACHABLE = problem(
+export const UNREACHABLE = problem(
   "unreachable",
   "The server cannot be reached",
   "There is no answer from the server.",

@@ -1,5 +1,6 @@
 /** A room as a member sees it: its state, events for each change, and commands. */
 
+import { baseOf } from "./api.js";
 import { Emitter } from "./emitter.js";
 import { RoomState } from "./room-state.js";
 import { MediaSession } from "./session.js";
@@ -109,6 +110,17 @@ export class Room extends Emitter {
     return this.session.request({ type: "playback.command", action, base, ...more });
   }
 
+  /**
+   * Asks where the media of an item of kind `vod` are. The address is good for some minutes; what
+   * began to play by then plays on.
+   * @param {string} itemId
+   * @returns {Promise<import("./types.d.ts").SignedPlayback>}
+   */
+  async openItem(itemId) {
+    const { source } = await this.session.request({ type: "video.open", item_id: itemId });
+    return { ...source, url: ofServer(source.url, this.session.url) };
+  }
+
   // ---- people and the room ---------------------------------------------------------------------
 
   /** One's own name and caption language. @param {{name?: string, caption_language?: string}} change */
@@ -177,4 +189,9 @@ export class Room extends Emitter {
     }
     this.emit("typing", this.typing);
   }
+}
+
+/** A path of the server as an address: below wherever its `/ws` is. */
+function ofServer(/** @type {string} */ path, /** @type {string} */ webSocketUrl) {
+  return new URL(path.replace(/^\/+/, ""), baseOf(webSocketUrl)).href;
 }

@@ -193,8 +193,8 @@ export class MediaSession extends Emitter {
   }
 
   /**
-   * Sends a command; resolves with its `ack` (of `watch.offer`: its `watch.answer`), rejects with
-   * ProblemError.
+   * Sends a command; resolves with its `ack` (of `watch.offer`: its `watch.answer`; of `video.open`:
+   * its `video.source`), rejects with ProblemError.
    * @param {any} command
    * @returns {Promise<any>}
    */

@@ -255,3 +255,60 @@ export function caption(id, text, { finals = 0, final = false, ...rest } = {}) {
     ...rest,
   };
 }
+
+/** As much of a media element as the player touches; `seconds` are what it has played. */
+export class FakeElement extends EventTarget {
+  paused = true;
+  currentTime = 0;
+  playbackRate = 1;
+  duration = NaN;
+  readyState = 0;
+  seeking = false;
+  error = null;
+  src = "";
+  refuses = false;
+  seekable = { length: 0, end: () => this.duration };
+
+  load() {
+    this.currentTime = 0;
+    this.paused = true;
+    this.readyState = 0;
+    this.duration = NaN;
+    this.seekable.length = 0;
+    this.error = null;
+  }
+
+  removeAttribute() {
+    this.src = "";
+  }
+
+  hasAttribute() {
+    return this.src !== "";
+  }
+
+  canPlayType() {
+    return "";
+  }
+
+  arrive(duration = 100) {
+    this.readyState = 4;
+    this.duration = duration;
+    this.seekable.length = 1;
+    this.dispatchEvent(new Event("loadedmetadata"));
+    this.dispatchEvent(new Event("canplay"));
+  }
+
+  fail(code) {
+    this.error = { code };
+    this.dispatchEvent(new Event("error"));
+  }
+
+  pause() {
+    this.paused = true;
+  }
+
+  async play() {
+    if (this.refuses) throw Object.assign(new Error("no"), { name: "NotAllowedError" });
+    this.paused = false;
+  }
+}

@@ -6,7 +6,7 @@ import { RoomsApi } from "../api.js";
 import { MediaPlayer } from "../player.js";
 import { Room } from "../room.js";
 import { MediaSession } from "../session.js";
-import { fakeWorld, settled } from "./fakes.js";
+import { FakeElement, fakeWorld, settled } from "./fakes.js";
 
 const URL_ = "http://127.0.0.1:8080/ws";
 const ALL = { can_chat: true, can_control: true, can_react: true, can_subscribe: true };
@@ -324,52 +324,6 @@ describe("Account", () => {
     account.close();
   });
 });
-
-/** As much of a media element as the player touches; `seconds` are what it has played. */
-class FakeElement extends EventTarget {
-  paused = true;
-  currentTime = 0;
-  playbackRate = 1;
-  duration = NaN;
-  readyState = 0;
-  seeking = false;
-  error = null;
-  src = "";
-  refuses = false;
-  seekable = { length: 0, end: () => this.duration };
-
-  load() {
-    this.currentTime = 0;
-  }
-
-  removeAttribute() {
-    this.src = "";
-  }
-
-  hasAttribute() {
-    return this.src !== "";
-  }
-
-  canPlayType() {
-    return "";
-  }
-
-  arrive(duration = 100) {
-    this.readyState = 4;
-    this.duration = duration;
-    this.seekable.length = 1;
-    this.dispatchEvent(new Event("canplay"));
-  }
-
-  pause() {
-    this.paused = true;
-  }
-
-  async play() {
-    if (this.refuses) throw Object.assign(new Error("no"), { name: "NotAllowedError" });
-    this.paused = false;
-  }
-}
 
 describe("MediaPlayer", () => {
   async function watching() {
