@@ -8,8 +8,21 @@ from aiohttp.typedefs import Handler, Middleware
 from mediaserver.settings import Settings
 
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
-_HEADERS = "Authorization, Content-Type, X-API-Key, Last-Event-ID, If-Match, If-None-Match"
-_EXPOSED = "ETag, Link, Location, RateLimit, RateLimit-Policy, Retry-After, X-Request-ID"
+_HEADERS = ", ".join(
+    (
+        "Authorization, Content-Type, X-API-Key, Last-Event-ID, If-Match, If-None-Match",
+        "Tus-Resumable, Upload-Length, Upload-Metadata, Upload-Offset, X-HTTP-Method-Override",
+        "Range, If-Range",
+    )
+)
+_EXPOSED = ", ".join(
+    (
+        "ETag, Link, Location, RateLimit, RateLimit-Policy, Retry-After, X-Request-ID",
+        "Tus-Resumable, Tus-Version, Tus-Extension, Tus-Max-Size",
+        "Upload-Expires, Upload-Length, Upload-Offset",
+        "Accept-Ranges, Content-Length, Content-Range",
+    )
+)
 _MAX_AGE_S = 600
 _OWN_PREFLIGHT = "/whip/"
 """WHIP answers OPTIONS itself, for every origin."""

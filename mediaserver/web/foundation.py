@@ -1,4 +1,4 @@
-"""What everything else of an application stands on: Redis, SQL, and identity."""
+"""What everything else of an application stands on: Redis, SQL, identity, and the library."""
 
 import asyncio
 import contextlib
@@ -9,6 +9,7 @@ from aiohttp import web
 from mediaserver.identity.accounts import FIRST_ADMIN
 from mediaserver.identity.service import Identity
 from mediaserver.kernel.errors import Unavailable
+from mediaserver.library.service import Library
 from mediaserver.protocol.health import PartState
 from mediaserver.settings import Settings
 from mediaserver.stores.database import Database
@@ -55,15 +56,33 @@ def add_identity(app: web.Application, settings: Settings, announce: Callable[[s
     app.cleanup_ctx.append(run)
 
 
+def add_library(app: web.Application, settings: Settings) -> None:
+    """Add the library of videos, which signs with the secret of `add_identity`'s keys."""
+    signing = app[keys.IDENTITY].signing
+    library = Library(settings, app[keys.DATABASE], app[keys.CLOCK], lambda: signing.secret)
+    app[keys.LIBRARY] = library
+
+    async def run(_app: web.Application) -> AsyncIterator[None]:
+        await library.start()
+        yield
+        await library.aclose()
+
+    app.cleanup_ctx.append(run)
+
+
 async def stores_readiness(app: web.Application) -> Mapping[str, PartState]:
-    """Say whether the stores answer."""
-    redis, database = await asyncio.gather(
-        _answers("Redis", app[keys.REDIS]), _answers("the database", app[keys.DATABASE])
-    )
-    return {"redis": redis, "database": database}
+    """Say whether the stores answer, and the videos' folder where there is a library."""
+    asked: dict[str, tuple[str, RedisStore | Database | Library]] = {
+        "redis": ("Redis", app[keys.REDIS]),
+        "database": ("the database", app[keys.DATABASE]),
+    }
+    if keys.LIBRARY in app:
+        asked["storage"] = ("the folder of videos", app[keys.LIBRARY])
+    told = await asyncio.gather(*(_answers(name, part) for name, part in asked.values()))
+    return dict(zip(asked, told, strict=True))
 
 
-async def _answers(name: str, store: RedisStore | Database) -> PartState:
+async def _answers(name: str, store: RedisStore | Database | Library) -> PartState:
     try:
         async with asyncio.timeout(READINESS_TIMEOUT_S):
             await store.ping()

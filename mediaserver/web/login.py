@@ -46,7 +46,7 @@ def answer(model: Wire, *, status: int = 200) -> web.Response:
 # ---- the refresh token's cookie ------------------------------------------------------------
 
 
-def _over_tls(request: web.Request) -> bool:
+def over_tls(request: web.Request) -> bool:
     """Whether the browser came by https, as far as a trusted proxy or the settings tell."""
     public_url = request.app[keys.SETTINGS].public_url
     if request.secure or (public_url is not None and public_url.startswith("https:")):
@@ -66,7 +66,7 @@ def _respond(request: web.Request, granted: Granted, *, cookie: bool) -> web.Res
             path=COOKIE_PATH,
             max_age=IDLE_MS // 1000,
             httponly=True,
-            secure=_over_tls(request),
+            secure=over_tls(request),
             samesite="Strict",
         )
     return response

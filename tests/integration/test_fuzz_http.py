@@ -17,6 +17,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from mediaserver.protocol.problems import PROBLEM_TYPE, Problem
+from mediaserver.web.uploads import OFFSET_TYPE
 from tests.integration.room_servers import NO_WORKER
 from tests.live import LiveServer, run_server
 from tests.valkey import ValkeyProcess
@@ -41,7 +42,7 @@ CONFORM = (
 are read as liberally as HTTP clients write them."""
 
 
-@schemathesis.serializer("application/sdp", "application/trickle-ice-sdpfrag")
+@schemathesis.serializer("application/sdp", "application/trickle-ice-sdpfrag", OFFSET_TYPE)
 def as_text(_context: schemathesis.SerializationContext, value: Any) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode(errors="surrogatepass")
 
@@ -57,6 +58,7 @@ def guarded(
         redis_url=valkey_server.url,
         inference_urls=NO_WORKER,
         api_key=KEY,
+        max_video_bytes="1048576",
     ) as server:
         yield server
         assert server.process.poll() is None
