@@ -56,6 +56,7 @@ from mediaserver_client.sources import AudioSource, PcmBytes, PcmStream, WavFile
 from mediaserver_client.stats import PublicationStats
 from mediaserver_client.sync import PlaybackFollower, PlaybackState, PlaybackStep
 from mediaserver_client.transcript import render
+from mediaserver_client.video_types import SegmentAuth, SignedPlayback, VideoInfo, VideoList
 
 __version__ = "0.1.0"
 
@@ -99,11 +100,13 @@ __all__ = [
     "RoomSettings",
     "RoomToken",
     "RoomTokenInfo",
+    "SegmentAuth",
     "SentAway",
     "ServerUnreachable",
     "Session",
     "SessionClosed",
     "SessionLost",
+    "SignedPlayback",
     "SpeechStarted",
     "Status",
     "Ticket",
@@ -112,6 +115,8 @@ __all__ = [
     "TrackEnded",
     "TrackStarted",
     "User",
+    "VideoInfo",
+    "VideoList",
     "WavFile",
     "Word",
     "connect",

@@ -2,9 +2,10 @@
 
 from mediaserver_client.accounts_api import AccountsApi
 from mediaserver_client.rooms_api import RoomsApi
+from mediaserver_client.videos_api import VideosApi
 
 
-class Api(AccountsApi, RoomsApi):
+class Api(AccountsApi, RoomsApi, VideosApi):
     """Requests to a server, or to one of several that share their rooms.
 
     ``async with Api("http://127.0.0.1:8080", user="ann", password="…") as api: …``

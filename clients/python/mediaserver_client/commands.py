@@ -7,7 +7,14 @@ import secrets
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Unpack
 
-from mediaserver_client.errors import AnswerTimeout, ClientError, Refused, SessionClosed
+from mediaserver_client.connection import endpoint
+from mediaserver_client.errors import (
+    AnswerTimeout,
+    ClientError,
+    ProtocolError,
+    Refused,
+    SessionClosed,
+)
 from mediaserver_client.messages import (
     MAX_CHAT_CHARACTERS,
     Chat,
@@ -47,8 +54,10 @@ from mediaserver_client.room_types import (
     RoomRole,
     SettingChanges,
 )
+from mediaserver_client.video_types import SignedPlayback, VideoOpen, VideoSource
 
 if TYPE_CHECKING:
+    from mediaserver_client.api import Api
     from mediaserver_client.link import Link
     from mediaserver_client.room_state import RoomState
 
@@ -64,6 +73,7 @@ Item = QueueItem | str
 class RoomCommands:
     """The commands of `RoomSession`. Members, messages and items are named by object or by id."""
 
+    api: "Api"
     state: "RoomState"
     _link: "Link"
 
@@ -71,7 +81,7 @@ class RoomCommands:
         # Ids are unique, for the room remembers those of messages over connections.
         prefix = secrets.token_hex(4)
         self._ids = (f"{prefix}.{number}" for number in itertools.count(1))
-        self._answers: dict[str, Ack | ErrorMessage | None] = {}
+        self._answers: dict[str, Ack | VideoSource | ErrorMessage | None] = {}
 
     # ---- chat ------------------------------------------------------------------------------
 
@@ -239,6 +249,24 @@ class RoomCommands:
         """Move an item to another place."""
         await self._do(QueueMove(item_id=_item_id(item), to=to))
 
+    async def open_item(self, item: Item) -> SignedPlayback:
+        """Ask where the media of an item of kind `vod` are; its `url` plays for some minutes.
+
+        Raises Refused (`no_item`, `video_not_ready`, …), AnswerTimeout, SessionClosed.
+        """
+        asked = VideoOpen(id=next(self._ids), item_id=_item_id(item))
+        try:
+            async with asyncio.timeout(COMMAND_TIMEOUT_S):
+                answer = await self._answer_to(asked)
+        except TimeoutError:
+            raise AnswerTimeout(
+                f"`{asked.TYPE}` was not answered within {COMMAND_TIMEOUT_S:g} s"
+            ) from None
+        if not isinstance(answer, VideoSource):
+            raise ProtocolError(f"`{asked.TYPE}` was answered by something else")
+        url = endpoint(self.api.server, answer.source.url)
+        return dataclasses.replace(answer.source, url=url)
+
     # ---- members ---------------------------------------------------------------------------
 
     async def set_role(self, member: Member, role: RoomRole) -> None:
@@ -285,6 +313,13 @@ class RoomCommands:
             ) from None
 
     async def _ask(self, command: RoomCommand | ChatSend) -> Ack:
+        """Raises as `_answer_to` does."""
+        answer = await self._answer_to(command)
+        if not isinstance(answer, Ack):
+            raise ProtocolError(f"`{command.TYPE}` was answered by something else")
+        return answer
+
+    async def _answer_to(self, command: RoomCommand | ChatSend | VideoOpen) -> Ack | VideoSource:
         """Raises Refused, and SessionClosed where the connection broke before the answer."""
         connection = await self._link.current()
         id_ = command.id or ""
@@ -306,8 +341,8 @@ class RoomCommands:
 
     def _answered(self, message: ServerMessage) -> None:
         """Give a waiting command its answer."""
-        if isinstance(message, Ack) and message.id in self._answers:
-            self._answers[message.id] = message
+        if isinstance(message, Ack | VideoSource) and message.id in self._answers:
+            self._answers[message.id or ""] = message
         elif isinstance(message, ErrorMessage) and message.in_reply_to in self._answers:
             self._answers[message.in_reply_to or ""] = message
 

@@ -17,6 +17,7 @@ from mediaserver_client.room_events import RoomServerMessage
 from mediaserver_client.room_types import MAX_CHAT_CHARACTERS as MAX_CHAT_CHARACTERS
 from mediaserver_client.room_types import Chat as Chat
 from mediaserver_client.room_types import Grants, RoomRole
+from mediaserver_client.video_types import VideoOpen, VideoSource
 from mediaserver_client.watching import WatchClientMessage, WatchServerMessage
 from mediaserver_client.wire import from_json as from_json
 
@@ -142,6 +143,7 @@ ClientMessage = (
     | Ping
     | Leave
     | WatchClientMessage
+    | VideoOpen
     | RoomClientMessage
 )
 
@@ -360,6 +362,7 @@ ServerMessage = (
     | Pong
     | Status
     | WatchServerMessage
+    | VideoSource
     | RoomServerMessage
     | ErrorMessage
 )

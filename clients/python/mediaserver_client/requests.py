@@ -1,10 +1,11 @@
 """HTTP requests to one of several servers, with credentials that are renewed by themselves."""
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypedDict, TypeVar, Unpack
 
 import aiohttp
 
@@ -16,6 +17,17 @@ from mediaserver_client.wire import from_json
 
 T = TypeVar("T")
 ROOMS, AUTH = "/api/v1/rooms", "/api/v1/auth"
+_NO_TOTAL = aiohttp.ClientTimeout(total=None)
+"""What is asked has its own limit, which may be moved."""
+
+
+class _Asked(TypedDict, total=False):
+    """What a request may carry."""
+
+    json: Any
+    data: AsyncIterable[bytes]
+    params: dict[str, str] | None
+    headers: dict[str, str]
 
 
 class _NotSent(ServerUnreachable):
@@ -107,10 +119,13 @@ class Requests:
         bearer: str | None = None,
         repeatable: bool | None = None,
         as_json: bool = True,
+        headers: dict[str, str] | None = None,
+        header: str | None = None,
     ) -> Any:
         """Ask the servers in turn; with a token that was refused, once more with a new one.
 
-        `bearer` is sent as it is, instead of what the credentials say.
+        `bearer` is sent as it is, instead of what the credentials say. With `header` that header
+        of the answer is returned instead of its body.
 
         What is not `repeatable` is asked of another server only where it never reached the first.
         """
@@ -120,9 +135,9 @@ class Requests:
             given = bearer
             if authorised and given is None:
                 given = await self.credentials.authorization(renew=renewed)
-            headers = {"Authorization": f"Bearer {given}"} if given else {}
+            sent = {**(headers or {}), **({"Authorization": f"Bearer {given}"} if given else {})}
             try:
-                return await self._send(method, path, body, params, headers, as_json)
+                return await self._send(method, path, body, params, sent, as_json, header)
             except ServerUnreachable as error:
                 tries_left -= 1
                 safe = method != "POST" if repeatable is None else repeatable
@@ -143,21 +158,40 @@ class Requests:
         params: dict[str, str] | None,
         headers: dict[str, str],
         as_json: bool,
+        header: str | None,
     ) -> Any:
+        async with self._answer(
+            method, path, self._timeout_s, json=body, params=params, headers=headers
+        ) as response:
+            if header is not None:
+                return response.headers.get(header)
+            if response.status == 204:
+                return None
+            return await response.json() if as_json else await response.text()
+
+    @contextlib.asynccontextmanager
+    async def _answer(
+        self,
+        method: str,
+        path: str,
+        patience: float | asyncio.Timeout,
+        **what: Unpack[_Asked],
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Ask this server, once, for `patience` at most (seconds, or what is moved meanwhile).
+
+        Raises Refused, ServerUnreachable, ProtocolError.
+        """
         if self._http is None:
             raise ClientError("not open: use `async with Api(…) as api`")
         url = endpoint(self.server, path)
+        limit = asyncio.timeout(patience) if isinstance(patience, int | float) else patience
         try:
             async with (
-                asyncio.timeout(self._timeout_s),
-                self._http.request(
-                    method, url, json=body, params=params, headers=headers
-                ) as response,
+                limit,
+                self._http.request(method, url, timeout=_NO_TOTAL, **what) as response,
             ):
                 response.raise_for_status()
-                if response.status == 204:
-                    return None
-                return await response.json() if as_json else await response.text()
+                yield response
         except aiohttp.ClientResponseError as error:
             if error.status >= 500:
                 raise ServerUnreachable(f"{url} answered {error.status}") from None
@@ -165,7 +199,8 @@ class Requests:
                 f"{method} {url} answered {error.status}, not as expected"
             ) from None
         except TimeoutError:
-            raise ServerUnreachable(f"{url} did not answer within {self._timeout_s:g} s") from None
+            told = f" within {patience:g} s" if isinstance(patience, int | float) else ""
+            raise ServerUnreachable(f"{url} did not answer{told}") from None
         except aiohttp.ClientConnectorError as error:
             raise _NotSent(f"no media server answers at {url}: {error}") from None
         except (aiohttp.ClientError, OSError) as error:

@@ -6,12 +6,19 @@ import typing
 from typing import Any
 
 import pytest
-from mediaserver_client import account_types, credentials, room_commands, room_events, room_types
+from mediaserver_client import (
+    account_types,
+    credentials,
+    room_commands,
+    room_events,
+    room_types,
+    video_types,
+)
 from mediaserver_client import messages as client
 from mediaserver_client.errors import ProtocolError
 from pydantic import AnyHttpUrl, BaseModel
 
-from mediaserver.protocol import identity, problems, rooms
+from mediaserver.protocol import identity, problems, rooms, videos
 from mediaserver.protocol import messages as server
 from mediaserver.protocol import room_commands as server_commands
 from mediaserver.protocol import room_events as server_events
@@ -110,6 +117,10 @@ def test_what_the_client_sends_has_the_same_fields(name: str) -> None:
         (identity.UserInfo, account_types.User),
         (identity.ApiKeyInfo, account_types.ApiKey),
         (identity.TokenAnswer, credentials.Tokens),
+        (videos.VideoInfo, video_types.VideoInfo),
+        (videos.VideoList, video_types.VideoList),
+        (videos.SegmentAuth, video_types.SegmentAuth),
+        (videos.SignedPlayback, video_types.SignedPlayback),
     ],
 )
 def test_nested_objects_have_the_same_fields(model: type[BaseModel], kind: type[Any]) -> None:
