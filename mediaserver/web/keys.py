@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mediaserver.identity.principal import Principal
     from mediaserver.identity.service import Identity
     from mediaserver.kernel.clocks import Clock
+    from mediaserver.library.service import Library
     from mediaserver.protocol.messages import IceServer
     from mediaserver.relay.feeding import Feeds
     from mediaserver.relay.links import Links
@@ -37,6 +38,7 @@ REDIS: web.AppKey[RedisStore] = web.AppKey("redis")
 DATABASE: web.AppKey[Database] = web.AppKey("database")
 IDENTITY: web.AppKey[Identity] = web.AppKey("identity")
 ROOMS: web.AppKey[RoomHub] = web.AppKey("rooms")
+LIBRARY: web.AppKey[Library] = web.AppKey("library")
 SESSIONS: web.AppKey[Sessions] = web.AppKey("sessions")
 TRANSCRIPTS: web.AppKey[TranscriptStore] = web.AppKey("transcripts")
 PEERS: web.AppKey[Peers] = web.AppKey("peers")
