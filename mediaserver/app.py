@@ -10,7 +10,9 @@ from aiohttp import web
 from mediaserver.inference.client import SpeechClient
 from mediaserver.inference.supervisor import LocalWorkerConfig, Supervisor
 from mediaserver.kernel.clocks import SystemClock
+from mediaserver.kernel.errors import Conflict
 from mediaserver.kernel.logging import get_logger
+from mediaserver.library.service import Library
 from mediaserver.protocol.health import PartState
 from mediaserver.protocol.messages import IceServer
 from mediaserver.relay.addresses import own_url
@@ -18,6 +20,7 @@ from mediaserver.relay.feeding import Feeds
 from mediaserver.relay.links import Links
 from mediaserver.relay.tickets import LinkTickets
 from mediaserver.rooms.hub import RoomHub
+from mediaserver.rooms.videos import Video
 from mediaserver.rtc.containers import DecoderPool
 from mediaserver.rtc.peer import Peers, RtcConfig
 from mediaserver.sessions.figures import Figures
@@ -34,15 +37,18 @@ from mediaserver.web import (
     login,
     metrics,
     openapi,
+    playback,
     room_tokens,
     rooms,
     static,
     transcripts,
+    uploads,
+    videos,
     whip,
     ws,
 )
 from mediaserver.web.application import new_application
-from mediaserver.web.foundation import add_identity, add_stores, stores_readiness
+from mediaserver.web.foundation import add_identity, add_library, add_stores, stores_readiness
 from mediaserver.web.routing import mount
 
 log = get_logger(__name__)
@@ -59,12 +65,14 @@ def build_app(settings: Settings) -> web.Application:
     app[keys.CLOCK] = clock
     add_stores(app, settings)
     add_identity(app, settings, announce=lambda text: print(text, flush=True))
+    add_library(app, settings)
     app[keys.FIGURES] = figures
     app[keys.TRANSCRIPTS] = store
     app[keys.DECODERS] = DecoderPool()
     app[keys.ICE_SERVERS] = ice_servers(settings.ice_servers)
     app[keys.PEERS] = Peers(rtc_config(settings))
-    hub = RoomHub(app[keys.REDIS], clock, settings.instance_id, figures.dropped)
+    videos_here = LibraryVideos(app[keys.LIBRARY])
+    hub = RoomHub(app[keys.REDIS], clock, settings.instance_id, figures.dropped, videos_here)
     app[keys.ROOMS] = hub
     figures.watch_rooms(lambda: len(hub), lambda: hub.members)
     app[keys.SESSIONS] = Sessions(
@@ -72,6 +80,7 @@ def build_app(settings: Settings) -> web.Application:
     )
     add_relay(app, hub)
     app.on_response_prepare.append(whip.add_cors)
+    app.on_response_prepare.append(uploads.add_tus_headers)
     mount(
         app,
         (
@@ -88,6 +97,9 @@ def build_app(settings: Settings) -> web.Application:
             accounts.routes(),
             room_tokens.routes(),
             rooms.routes(),
+            videos.routes(),
+            uploads.routes(),
+            playback.routes(),
         ),
     )
 
@@ -108,6 +120,23 @@ def build_app(settings: Settings) -> web.Application:
     app.cleanup_ctx.append(lambda app: _run_parts(app, settings, client))
     app.on_shutdown.append(_drain)
     return app
+
+
+class LibraryVideos:
+    """The library as rooms see it."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+
+    async def find(self, video_id: str) -> Video:
+        """See `rooms.videos.Videos`."""
+        info = await self._library.get(video_id)
+        if info.state != "ready" or info.duration_s is None:
+            raise Conflict(
+                f"this video is not ready to be watched: it is {info.state}",
+                code="video_not_ready",
+            )
+        return Video(info.title, info.duration_s)
 
 
 def add_relay(app: web.Application, hub: RoomHub) -> None:

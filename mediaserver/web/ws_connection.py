@@ -77,6 +77,7 @@ class MemberConnection:
             self._tell,
             self._end,
             self._app[keys.IDENTITY],
+            self._app[keys.LIBRARY],
             self._scope,
             self._app[keys.ROOMS].now_s,
         )

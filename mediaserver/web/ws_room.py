@@ -7,16 +7,20 @@ from collections.abc import Callable, Coroutine
 from mediaserver.identity.principal import Principal
 from mediaserver.identity.service import Identity
 from mediaserver.kernel.errors import (
+    BadInput,
     Forbidden,
     MediaServerError,
+    NotFound,
     TooManyRequests,
     Unavailable,
 )
 from mediaserver.kernel.tasks import TaskScope
+from mediaserver.library.service import Library
 from mediaserver.protocol import messages as m
 from mediaserver.protocol import room_commands as c
 from mediaserver.protocol.problems import ErrorMessage, problem_of
 from mediaserver.protocol.room_events import Ack, ClockPong, Reaction, SomebodyTyping
+from mediaserver.protocol.videos import VideoOpen, VideoSource
 from mediaserver.rooms.decide import MemberCommand
 from mediaserver.rooms.decision import Limit, Watch
 from mediaserver.rooms.grants import ALL, check
@@ -32,6 +36,8 @@ LOOK_S = 2.0
 
 RESUMES_HZ, RESUMES_AT_ONCE = 0.5, 4.0
 """An answer to `room.resume` may be a thousand events."""
+OPENS_HZ, OPENS_AT_ONCE = 0.5, 10.0
+"""Each `video.open` asks the database."""
 
 RoomMessage = (
     MemberCommand
@@ -41,6 +47,7 @@ RoomMessage = (
     | c.PlaybackReport
     | c.RoomResume
     | c.Authenticate
+    | VideoOpen
 )
 
 
@@ -55,6 +62,7 @@ class RoomDesk:
         tell: Callable[[m.ServerMessage], None],
         end: Callable[[int, str], None],
         identity: Identity,
+        library: Library,
         scope: TaskScope,
         now_s: Callable[[], float],
     ) -> None:
@@ -64,10 +72,12 @@ class RoomDesk:
         self._tell = tell
         self._end = end
         self._identity = identity
+        self._library = library
         self._scope = scope
         self._now_s = now_s
         self._pending: set[asyncio.Task[None]] = set()
         self._resumes = TokenBucket(RESUMES_HZ, RESUMES_AT_ONCE)
+        self._opens = TokenBucket(OPENS_HZ, OPENS_AT_ONCE)
 
     @property
     def principal(self) -> Principal:
@@ -100,6 +110,8 @@ class RoomDesk:
                 self._resume(message)
             case c.Authenticate():
                 self._later(self._authenticate(message), message)
+            case VideoOpen():
+                self._open_video(message)
             case _:
                 self._later(self._command(message), message)
 
@@ -118,6 +130,30 @@ class RoomDesk:
             raise TooManyRequests("this was told just now", retry_after_s=1 / RESUMES_HZ)
         for told in self._room.replica.after(message.log_id, message.seq, now_s):
             self._tell(told)
+
+    def _open_video(self, message: VideoOpen) -> None:
+        """Raises BadInput, Forbidden, NotFound, TooManyRequests."""
+        check(self._member.grants, "can_subscribe")
+        if not self._opens.take(self._now_s()):
+            raise TooManyRequests(
+                "videos are opened too often; keep the answer for as long as it is good",
+                retry_after_s=1 / OPENS_HZ,
+            )
+        queue = self._room.replica.view.queue
+        item = next((item for item in queue if item.item_id == message.item_id), None)
+        if item is None:
+            raise NotFound("there is no such item in the queue (any more)", code="no_item")
+        if item.kind != "vod" or item.video_id is None:
+            raise BadInput(
+                f"this item is of kind {item.kind}; only those of kind vod are opened",
+                code="not_a_video",
+            )
+        self._later(self._tell_source(message, item.video_id), message)
+
+    async def _tell_source(self, message: VideoOpen, video_id: str) -> None:
+        """Raises NotFound, Conflict, Unavailable."""
+        source = await self._library.sign(video_id, subject=self._id)
+        self._tell(VideoSource(id=message.id, item_id=message.item_id, source=source))
 
     def _later(self, work: Coroutine[None, None, None], message: RoomMessage) -> None:
         """Do it in a task of its own; the room's commits keep the order."""

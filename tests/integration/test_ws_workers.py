@@ -23,7 +23,7 @@ from mediaserver.settings import Settings
 from mediaserver.stores.redis import RedisStore
 from mediaserver.web import keys, ws
 from mediaserver.web.application import new_application
-from mediaserver.web.foundation import add_identity, add_stores
+from mediaserver.web.foundation import add_identity, add_library, add_stores
 from mediaserver.web.routing import mount
 from tests.integration.ws_member import Member
 from tests.unit.inference.scripted import Script, random_script
@@ -62,6 +62,7 @@ async def serve(
         app[keys.CLOCK], app[keys.FIGURES] = stage.clock, stage.figures
         add_stores(app, settings)
         add_identity(app, settings, announce=lambda _: None)
+        add_library(app, settings)
         hub = app[keys.ROOMS] = RoomHub(app[keys.REDIS], stage.clock, "test")
         app[keys.DECODERS], app[keys.ICE_SERVERS] = DecoderPool(), ()
         app[keys.PEERS] = Peers(RtcConfig(include_loopback=True))
