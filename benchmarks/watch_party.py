@@ -7,31 +7,38 @@ minute. It needs Playwright and Chromium. Prints the distribution of the distanc
 and of each one's own drift as it shows it; the target is a p95 of 80 ms between the two.
 
 With ``--hls mpegts`` or ``--hls fmp4`` they watch HLS, by hls.js; with ``--native`` too, by the
-browser's own player.
+browser's own player. With ``--vod`` they watch a video of the servers, uploaded to one of them.
 """
 
 import argparse
 import asyncio
 import contextlib
 import os
+import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+from mediaserver_client import Api, join_room
 from playwright.async_api import Browser, Page, Playwright, async_playwright
 
 from benchmarks.films import cinema, make_film
 from benchmarks.servers import our_server
-from benchmarks.streams import Segments, make_stream, origin
+from benchmarks.streams import make_stream, origin
 from mediaserver.inference.registry import ModelRegistry
 from mediaserver.settings import load_settings
 
 TARGET_P95_MS = 80.0
+ROOM = "benchmark"
 SECONDS = 60.0
+READY_S = 300.0
+"""Until an uploaded film is prepared."""
+Kind = Literal["file", "vod", "mpegts", "fmp4"]
 SETTLE_S = 12.0
 """From the start of the film until its players must have come in sync (docs/playback.md)."""
 SAMPLE_MS = 100
@@ -69,6 +76,7 @@ _SAMPLER = """([seconds, everyMs]) => new Promise((resolve) => {
 
 
 Samples = Sequence[Sequence[float | None]]
+Adding = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -106,12 +114,18 @@ def compare(
     return Apart(np.abs(offset_a - offset_b) * 1000, np.array(shown or [np.nan]), paused)
 
 
-async def start_party(pages: Sequence[Page], film_url: str) -> None:
-    """Put a film into the room that all `pages` are in, and start it from the first one."""
+async def start_party(pages: Sequence[Page], film: str | Adding) -> None:
+    """Put a film into the room that all `pages` are in, and start it from the first one.
+
+    `film` is its address, or a function that puts it into the queue.
+    """
     first = pages[0]
-    await first.get_by_role("tab", name="Queue").click()
-    await first.get_by_label("Address of a video").fill(film_url)
-    await first.get_by_role("button", name="Add", exact=True).click()
+    if isinstance(film, str):
+        await first.get_by_role("tab", name="Queue").click()
+        await first.get_by_label("Address of a video").fill(film)
+        await first.get_by_role("button", name="Add", exact=True).click()
+    else:
+        await film()
     for page in pages:
         await page.wait_for_function(
             "() => document.getElementById('player').readyState >= 3", timeout=START_TIMEOUT_MS
@@ -159,17 +173,20 @@ async def _visitor(playwright: Playwright, url: str, name: str, before: str) -> 
         await browser.close()
 
 
-async def measure(urls: Sequence[str], film_url: str, seconds: float, *, before: str = "") -> Apart:
+async def measure(
+    urls: Sequence[str], film: str | Adding, seconds: float, *, before: str = ""
+) -> Apart:
     """Let two browsers watch a film together, each on the server of its URL.
 
-    The script `before` runs in each page first.
+    `film` is as for `start_party`; both are in the room `ROOM`. The script `before` runs in each
+    page first.
     """
     async with async_playwright() as playwright, contextlib.AsyncExitStack() as stack:
         pages = []
         for url, name in zip(urls, ("Ann", "Ben"), strict=True):
-            visit = _visitor(playwright, f"{url}/?room=benchmark", name, before)
+            visit = _visitor(playwright, f"{url}/?room={ROOM}", name, before)
             pages.append(await stack.enter_async_context(visit))
-        await start_party(pages, film_url)
+        await start_party(pages, film)
         await asyncio.sleep(SETTLE_S)
         return await sample(pages[0], pages[1], seconds)
 
@@ -189,31 +206,53 @@ def report(apart: Apart, seconds: float) -> str:
 
 
 @contextlib.asynccontextmanager
-async def _showing(folder: Path, film_s: float, hls: Segments | None) -> AsyncIterator[str]:
-    """A film of that kind, served; yields its URL."""
-    if hls is None:
+async def _showing(
+    folder: Path, film_s: float, kind: Kind, server: str, key: str
+) -> AsyncIterator[str | Adding]:
+    """A film of that kind, served; yields its URL, or what adds it to the room."""
+    if kind == "vod":
+        path = await asyncio.to_thread(make_film, folder / "film.mp4", film_s)
+        yield await _uploaded(path, server, key)
+        return
+    if kind == "file":
         film = await asyncio.to_thread(make_film, folder / "film.mp4", film_s)
         async with cinema(film, film_s) as films:
             yield films.url()
         return
-    await asyncio.to_thread(make_stream, folder / "stream", film_s, hls)
+    await asyncio.to_thread(make_stream, folder / "stream", film_s, kind)
     async with origin(folder) as streams:
         yield streams.url("stream/master.m3u8")
 
 
-async def _main(seconds: float, hls: Segments | None, native: bool) -> int:
+async def _uploaded(film: Path, server: str, key: str) -> Adding:
+    """Upload a film; return what adds it to the room."""
+    async with Api(server, api_key=key) as api:
+        video = await api.upload_video(film)
+        await api.ready_video(video.video_id, timeout_s=READY_S)
+
+    async def add() -> None:
+        async with join_room(server, ROOM, name="Host", api_key=key) as host:
+            await host.add_to_queue(video_id=video.video_id)
+
+    return add
+
+
+async def _main(seconds: float, kind: Kind, native: bool) -> int:
     settings = load_settings()
     model = ModelRegistry(settings.data_dir).locate(settings.speech_model)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, contextlib.ExitStack() as stack:
         shared = {
             "MEDIASERVER_DATA_DIR": str(Path(folder) / "data"),
             "MEDIASERVER_SPEECH_MODEL": str(model.resolve()),
+            "MEDIASERVER_ACCESS": "open",
+            "MEDIASERVER_API_KEY": (key := secrets.token_urlsafe(24)),
         }
         servers = [stack.enter_context(our_server(**shared)) for _ in range(2)]
-        async with _showing(Path(folder), seconds + SETTLE_S + 60, hls) as film_url:
+        urls = [server.url for server in servers]
+        film_s = seconds + SETTLE_S + 60
+        async with _showing(Path(folder), film_s, kind, urls[0], key) as film:
             before = WITHOUT_MEDIA_SOURCE if native else ""
-            urls = [server.url for server in servers]
-            apart = await measure(urls, film_url, seconds, before=before)
+            apart = await measure(urls, film, seconds, before=before)
     print(report(apart, seconds))
     return 0 if apart.percentile(95) <= TARGET_P95_MS else 1
 
@@ -221,10 +260,13 @@ async def _main(seconds: float, hls: Segments | None, native: bool) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--seconds", type=float, default=SECONDS)
-    parser.add_argument("--hls", choices=("mpegts", "fmp4"))
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--hls", choices=("mpegts", "fmp4"))
+    which.add_argument("--vod", action="store_true")
     parser.add_argument("--native", action="store_true")
     given = parser.parse_args()
-    return asyncio.run(_main(given.seconds, given.hls, given.native))
+    kind: Kind = "vod" if given.vod else given.hls or "file"
+    return asyncio.run(_main(given.seconds, kind, given.native))
 
 
 if __name__ == "__main__":
