@@ -112,8 +112,8 @@ class RoomMember:
         assert self._socket is not None, "not connected"
         await self._socket.send_json({"type": type_, **fields})
 
-    async def ask(self, type_: str, timeout_s: float = 5.0, **fields: Any) -> Json:
-        """Send a command; return its `ack` or `error`."""
+    async def ask(self, type_: str, timeout_s: float = 20.0, **fields: Any) -> Json:
+        """Send a command; return its `ack`, `error` or other answer."""
         id_ = fields.setdefault("id", f"q{next(_ids)}")
         seen = len(self.messages)
         await self.send(type_, **fields)
@@ -145,7 +145,7 @@ class RoomMember:
 
     # ---- what it sees -------------------------------------------------------------------------
 
-    async def wait(self, look: Callable[[], Any], timeout_s: float = 5.0) -> Any:
+    async def wait(self, look: Callable[[], Any], timeout_s: float = 20.0) -> Any:
         """Wait until `look` finds something."""
         async with asyncio.timeout(timeout_s):
             while not (found := look()):
@@ -153,12 +153,12 @@ class RoomMember:
                 await self._changed.wait()
         return found
 
-    async def until(self, look: Callable[["RoomMember"], Any], timeout_s: float = 5.0) -> Any:
+    async def until(self, look: Callable[["RoomMember"], Any], timeout_s: float = 20.0) -> Any:
         """Wait until `look` finds something in this member."""
         return await self.wait(lambda: look(self), timeout_s)
 
     async def wait_for(
-        self, type_: str, match: Callable[[Json], bool] = lambda _: True, timeout_s: float = 5.0
+        self, type_: str, match: Callable[[Json], bool] = lambda _: True, timeout_s: float = 20.0
     ) -> Json:
         found: Json = await self.wait(
             lambda: next((m for m in self.told(type_) if match(m)), None), timeout_s
@@ -179,7 +179,7 @@ class RoomMember:
 
 
 def _answers(message: Json, id_: str) -> bool:
-    if message["type"] == "ack":
+    if message["type"] in ("ack", "video.source"):
         return bool(message["id"] == id_)
     return bool(message["type"] == "error" and message["in_reply_to"] == id_)
 

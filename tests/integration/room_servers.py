@@ -35,7 +35,7 @@ class Servers(tuple[LiveServer, ...]):
             self[index].url + path, data=data, method=method, headers=headers
         )
         try:
-            with urllib.request.urlopen(request, timeout=10) as response:
+            with urllib.request.urlopen(request, timeout=30) as response:
                 return response.status, json.loads(response.read() or b"null")
         except urllib.error.HTTPError as error:
             with error:
@@ -53,6 +53,7 @@ def run_servers(folder: Path, valkey: Reachable, count: int, **settings: str) ->
     """Run servers without speech workers, unless `inference_urls` names some."""
     settings.setdefault("inference_urls", NO_WORKER)
     settings.setdefault("database_url", f"sqlite+aiosqlite:///{folder}/shared.db")
+    settings.setdefault("storage_url", (folder / "videos").as_uri())
     with ExitStack() as stack:
         servers = []
         for number in range(count):
