@@ -14,6 +14,7 @@ const TIMEOUT_MS = 15_000;
  * @returns {Promise<Response>}
  */
 export async function fetchAnswer(environment, url, { method = "GET", body, headers = {} } = {}) {
+  /** @type {Record<string, string>} */
   const sent = body === undefined ? {} : { "Content-Type": "application/json" };
   let response;
   try {

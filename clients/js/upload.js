@@ -142,7 +142,7 @@ export class Upload {
   async #recover(error) {
     for (;;) {
       const { now } = this.#api.environment;
-      const mayHelp = error.retryable || [401, 409, 423].includes(error.problem.status);
+      const mayHelp = error.retryable || [401, 408, 409, 423].includes(error.problem.status);
       if (!mayHelp || now() - this.#movedAtMs > PATIENCE_MS) throw error;
       const waitS = this.#backoff.next(error.problem.retry_after_s ?? 0);
       this.#tell(this.#offset, error.problem, waitS);

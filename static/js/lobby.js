@@ -1,31 +1,41 @@
-/** The start screen: who one is, which rooms there are, a new room; and the door of one room. */
+/** The start screen: who one is, which rooms there are, a new room, the videos; and the door of one room. */
 
 import { ProblemError } from "../../clients/js/index.js";
 import { $, icon, make } from "./dom.js";
 import { recall, store } from "./preferences.js";
+import { VideosView } from "./videos-view.js";
 
 const REFRESH_MS = 15_000;
+const MAX_ROOM_TITLE = 120;
 
 export class Lobby {
   #api;
   #signIn;
   #enter;
+  #library;
+  /** @type {VideosView | null} */
+  #videos = null;
+  #begun = false;
   #timer = null;
   #open = false;
 
   /**
    * @param {import("../../clients/js/index.js").RoomsApi} api
    * @param {import("./sign-in.js").SignIn} signIn
-   * @param {(visit: {room: string, name: string, invitation?: string | null}) => void} enter
+   * @param {{api: import("../../clients/js/index.js").RoomsApi,
+   *   videos: import("../../clients/js/index.js").VideosApi, access: import("./access.js").Access,
+   *   uploads: import("./uploads.js").Uploads, notices: import("./notices.js").Notices}} library
+   * @param {(visit: {room: string, name: string, invitation?: string | null, first?: object}) => void} enter
    */
-  constructor(api, signIn, enter) {
+  constructor(api, signIn, library, enter) {
     this.#api = api;
+    this.#library = library;
     this.#signIn = signIn;
     this.#enter = (visit) => {
       this.close();
       enter(visit);
     };
-    signIn.onSignedIn(() => this.#open && this.#timer !== null && this.#load());
+    signIn.onSignedIn(() => this.#open && this.#timer !== null && this.#begin());
   }
 
   show() {
@@ -40,8 +50,17 @@ export class Lobby {
       event.preventDefault();
       this.#create();
     });
-    this.#timer = setInterval(() => !document.hidden && this.#load(), REFRESH_MS);
-    this.#load();
+    this.#videos = new VideosView(this.#library, (info) => this.#together(info));
+    const again = () => (this.#begun ? this.#load() : this.#begin());
+    this.#timer = setInterval(() => !document.hidden && again(), REFRESH_MS);
+    this.#begin();
+  }
+
+  /** The rooms; and the library, where one is let in. */
+  async #begin() {
+    if (!(await this.#load())) return;
+    this.#begun = true;
+    await this.#videos.open();
   }
 
   /** The door of one room: asks for a name. */
@@ -70,19 +89,22 @@ export class Lobby {
   close() {
     this.#open = false;
     clearInterval(this.#timer);
+    this.#videos?.close();
     document.getElementById("lobby")?.remove();
     document.getElementById("door")?.remove();
   }
 
+  /** Whether one is let in. */
   async #load() {
     const locked = $("rooms-locked");
     try {
       const rooms = await this.#api.list();
-      if (!this.#open) return;
+      if (!this.#open) return false;
       locked.hidden = true;
       $("rooms-empty").hidden = rooms.length > 0;
       $("rooms-empty").textContent = "No rooms yet. Make the first one.";
       this.#render(rooms);
+      return true;
     } catch (error) {
       if (!(error instanceof ProblemError)) throw error;
       const needed = [401, 403].includes(error.problem.status);
@@ -91,6 +113,7 @@ export class Lobby {
       $("rooms").replaceChildren();
       $("rooms-empty").hidden = needed;
       $("rooms-empty").textContent = `${error.message} Try again in a moment.`;
+      return false;
     }
   }
 
@@ -156,6 +179,14 @@ export class Lobby {
       if (error.problem.status === 401) return this.#signIn.ask();
       $("create-error").textContent = error.message;
     }
+  }
+
+  /** A new room that watches a video of the library. Rejects with ProblemError. */
+  async #together({ video_id, title }) {
+    const name = this.#name();
+    if (!name) return;
+    const { room } = await this.#api.create({ title: title.slice(0, MAX_ROOM_TITLE) });
+    this.#enter({ room, name, first: { kind: "vod", video_id } });
   }
 }
 

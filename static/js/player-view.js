@@ -3,6 +3,7 @@
 import { MediaPlayer, ProblemError } from "../../clients/js/index.js";
 import { $, say } from "./dom.js";
 import { hlsLibrary } from "./hls-library.js";
+import { clock } from "./units.js";
 
 const SHOW_MS = 400;
 const SEEK_STEP_S = 5;
@@ -73,6 +74,9 @@ export class PlayerView {
     };
     $("play").addEventListener("click", toggle);
     $("player").addEventListener("click", toggle);
+    for (const type of ["loadedmetadata", "resize", "emptied"]) {
+      $("player").addEventListener(type, () => this.#soundOnly());
+    }
     $("next").addEventListener("click", () => this.#control(this.#room.control("next")));
     $("rate").addEventListener("change", () => this.#control(this.player.setRate(Number($("rate").value))));
     $("resync").addEventListener("click", () => {
@@ -130,8 +134,19 @@ export class PlayerView {
     this.#stage.media = item !== null;
     $("player").hidden = item === null || item.kind === "live" || problem !== null;
     $("player").setAttribute("aria-label", item ? `The room watches: ${item.title}` : "What the room watches");
+    $("now").textContent = item?.title ?? "";
+    this.#soundOnly();
     this.#mayI();
     this.#render(this.player.sync);
+  }
+
+  /** Sound without pictures has a sign in their place. */
+  #soundOnly() {
+    const { item, problem } = this.player;
+    const video = $("player");
+    const only = !video.hidden && !problem && video.readyState >= 1 && video.videoWidth === 0;
+    $("sound-only").hidden = !only;
+    $("sound-only-title").textContent = item?.title ?? "";
   }
 
   #told(state, by, snapshot) {
@@ -218,12 +233,4 @@ export class PlayerView {
     const names = waiting.slice(0, 3).join(", ") + (waiting.length > 3 ? ` and ${waiting.length - 3} more` : "");
     return { title: `Waiting for ${names}`, text: "It starts for all at the same moment." };
   }
-}
-
-/** "1:02:03" */
-function clock(seconds) {
-  const whole = Math.max(0, Math.floor(seconds));
-  const two = (value) => String(value).padStart(2, "0");
-  const [h, m, s] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
-  return h > 0 ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
 }

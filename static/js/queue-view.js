@@ -2,6 +2,7 @@
 
 import { ProblemError } from "../../clients/js/index.js";
 import { $, icon, make, say } from "./dom.js";
+import { clock, titleOfFile } from "./units.js";
 
 const HLS = /\.m3u8$/i;
 
@@ -106,7 +107,8 @@ export class QueueView {
       button("down", "down", "Move down", () => this.#send(room.move(id, index + 1), `Moved down: ${item.title}`), index === count - 1),
       button("remove", "close", "Remove", () => this.#send(room.remove(id), `Removed: ${item.title}`)),
     ];
-    const detail = [now ? (playback.playing ? "Playing now" : "Now") : "", KINDS[item.kind], `from ${room.state.nameOf(item.added_by)}`];
+    const length = item.duration_s ? clock(item.duration_s) : "";
+    const detail = [now ? (playback.playing ? "Playing now" : "Now") : "", length, KINDS[item.kind], `from ${room.state.nameOf(item.added_by)}`];
     return make(
       "li",
       { class: "queue-row", ...(now ? { "aria-current": "true" } : {}) },
@@ -121,7 +123,7 @@ export class QueueView {
   }
 }
 
-const KINDS = { mp4: "", hls: "stream", vod: "video of this server", live: "live" };
+const KINDS = { mp4: "", hls: "stream", vod: "", live: "live" };
 
 /** A file's name as a title: "big-film.mp4" is "big film". */
 function titleOf(url) {
@@ -132,5 +134,5 @@ function titleOf(url) {
   } catch {
     // not UTF-8: as it stands
   }
-  return name.replace(/\.(mp4|m4v|webm|m3u8|mov)$/i, "").replace(/[-_]+/g, " ").slice(0, 120) || url.hostname;
+  return titleOfFile(name) || url.hostname;
 }

@@ -8,6 +8,7 @@ import { ConnectionView } from "./connection-view.js";
 import { $, say } from "./dom.js";
 import { Downloads } from "./downloads.js";
 import { FiguresView } from "./figures-view.js";
+import { LibraryPicker } from "./library-picker.js";
 import { LiveOffers } from "./live-offers.js";
 import { LiveView } from "./live-view.js";
 import { PeopleView } from "./people-view.js";
@@ -34,9 +35,11 @@ const NARROW = matchMedia("(width < 920px)");
  * @param {{room: string, name: string, invitation?: string | null, token?: string | null,
  *   place?: object | null, account: import("../../clients/js/index.js").Account,
  *   api: import("../../clients/js/index.js").RoomsApi, signIn: import("./sign-in.js").SignIn,
- *   notices: import("./notices.js").Notices}} visit
+ *   notices: import("./notices.js").Notices, videos: import("../../clients/js/index.js").VideosApi,
+ *   access: import("./access.js").Access, first?: object}} visit `first`: what a new room watches
  */
-export function enterRoom({ room: roomName, name, invitation, token, place, account, api, signIn, notices }) {
+export function enterRoom(visit) {
+  const { room: roomName, name, invitation, token, place, account, api, signIn, notices } = visit;
   showRoom(roomName);
   for (const id of ["room-screen", "room-bar", "connection", "leave"]) $(id).hidden = false;
   $("room-name").textContent = roomName;
@@ -66,6 +69,8 @@ export function enterRoom({ room: roomName, name, invitation, token, place, acco
   const sound = new Sound($("player"), $("live"));
   new PlayerView(room, stage, notices, note);
   new QueueView(room, notices);
+  new LibraryPicker(room, visit.videos, visit.access);
+  if (visit.first) addFirst(room, visit.first, notices);
   const offers = setUpOffers(room, notices, stage);
   const barrier = () => speakingBarrier(room.state);
   new LiveView(room, { stage, note, sound, colourOf, offers, barrier });
@@ -140,6 +145,19 @@ function setUpOffers(room, notices, stage) {
       : ["Nothing is playing yet", idleHint];
     $("stage-title").textContent = title;
     $("stage-hint").textContent = hint;
+  });
+}
+
+/** Puts something into the queue of a room that was made for it. */
+function addFirst(room, item, notices) {
+  const off = room.session.on("room.snapshot", async () => {
+    off();
+    try {
+      await room.add(item);
+    } catch (error) {
+      if (!(error instanceof ProblemError)) throw error;
+      notices.show("queue", { kind: "warning", title: error.problem.title, text: error.message });
+    }
   });
 }
 
