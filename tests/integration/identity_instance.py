@@ -12,10 +12,21 @@ from aiohttp.test_utils import TestClient, TestServer
 from mediaserver.identity.service import Identity
 from mediaserver.kernel.clocks import Clock, MonotonicTime, SystemClock, WallTime
 from mediaserver.settings import Settings
-from mediaserver.web import accounts, health, keys, login, openapi, room_tokens
+from mediaserver.web import (
+    accounts,
+    health,
+    keys,
+    login,
+    openapi,
+    playback,
+    room_tokens,
+    uploads,
+    videos,
+)
 from mediaserver.web.application import new_application
-from mediaserver.web.foundation import add_identity, add_stores, stores_readiness
+from mediaserver.web.foundation import add_identity, add_library, add_stores, stores_readiness
 from mediaserver.web.routing import Routes, mount
+from mediaserver.web.uploads import Patience
 
 PASSWORD = "correct horse battery staple"
 
@@ -123,8 +134,17 @@ class Instances:
     async def __aexit__(self, *exception: object) -> None:
         await self._stack.aclose()
 
-    async def start(self, *tables: Routes, clock: Clock | None = None, **settings: Any) -> Instance:
-        """Start one; without other settings it is guarded and has no rate limit."""
+    async def start(
+        self,
+        *tables: Routes,
+        clock: Clock | None = None,
+        library: Patience | None = None,
+        **settings: Any,
+    ) -> Instance:
+        """Start one; without other settings it is guarded and has no rate limit.
+
+        With `library` it has videos, too.
+        """
         chosen = {
             "access": "guarded",
             "rate_limit": 0,
@@ -138,6 +158,10 @@ class Instances:
         app[keys.CLOCK] = clock or SystemClock()
         add_stores(app, app[keys.SETTINGS])
         add_identity(app, app[keys.SETTINGS], announced.append)
+        if library is not None:
+            add_library(app, app[keys.SETTINGS])
+            app.on_response_prepare.append(uploads.add_tus_headers)
+            tables = (*tables, videos.routes(), uploads.routes(library), playback.routes())
         app[keys.READINESS] = lambda: stores_readiness(app)
         own = (login, accounts, room_tokens, health, openapi)
         mount(app, [*(module.routes() for module in own), *tables])
