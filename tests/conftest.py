@@ -21,7 +21,7 @@ from tests.valkey import ValkeyProcess, run_valkey
 
 PROJECT = Path(__file__).resolve().parents[1]
 ARTIFACTS = PROJECT / "artifacts"
-LEAK_GRACE_S = 2.0
+LEAK_GRACE_S = 10.0
 
 # Times are for benchmarks: on a busy machine any example may take long.
 hypothesis.settings.register_profile("tests", deadline=None)

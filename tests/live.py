@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 START_TIMEOUT_S = 90.0
-STOP_TIMEOUT_S = 15.0
+STOP_TIMEOUT_S = 30.0
+GONE_WITHIN_S = 10.0
 
 
 @dataclass
@@ -46,7 +47,7 @@ class LiveServer:
         """GET with the key; return status and body."""
         request = urllib.request.Request(self.url + path, headers=self.headers)
         try:
-            with urllib.request.urlopen(request, timeout=10) as response:
+            with urllib.request.urlopen(request, timeout=30) as response:
                 return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             with error:
@@ -91,8 +92,8 @@ def _command_line(pid: int) -> bytes:
 
 
 def _end(pids: list[int]) -> list[int]:
-    """Give workers 3 s to be gone; kill and return those that are not."""
-    deadline = time.monotonic() + 3.0
+    """Give workers some time to be gone; kill and return those that are not."""
+    deadline = time.monotonic() + GONE_WITHIN_S
     left = [pid for pid in pids if _alive(pid)]
     while left and time.monotonic() < deadline:
         time.sleep(0.05)

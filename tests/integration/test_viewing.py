@@ -22,6 +22,7 @@ from tests.integration.broadcasters import (
     beep_starts,
     delay_video,
     flash_starts,
+    report_captures,
 )
 from tests.integration.watcher import ViewerRecorder, Watcher, publishing, watching
 from tests.integration.webrtc_client import (
@@ -33,11 +34,17 @@ from tests.integration.webrtc_client import (
     at_48_khz,
     delay_and_correlation,
     lose,
+    soon,
     to_16_khz,
     until,
 )
 from tests.unit.rtc.encoders import voice_like
 from tests.unit.rtc.offers import CHROMIUM, CHROMIUM_VIEWER
+
+AT_ONCE_S = 5.0
+"""For the first picture on a busy machine. Of itself a publisher here sends one to begin with every
+two minutes."""
+STALL_S = 1.5
 
 
 def voice(seconds: float) -> Pcm:
@@ -62,7 +69,8 @@ async def sees_and_hears(watcher: Watcher) -> None:
 @pytest.mark.parametrize("codec", ["VP8", "H264"])
 async def test_a_broadcast_is_seen_and_heard_as_it_is_sent(codec: str) -> None:
     spoken = voice(6.0)
-    async with publishing(SpeechTrack(spoken), pictures(), codec=codec) as (
+    sound = SpeechTrack(np.tile(spoken, 5))  # for longer than this takes
+    async with publishing(sound, pictures(), codec=codec) as (
         peers,
         peer,
         recorder,
@@ -73,18 +81,16 @@ async def test_a_broadcast_is_seen_and_heard_as_it_is_sent(codec: str) -> None:
         async with watching(peers, peer.broadcast) as (watcher, viewer, _told):
             connected_s = time.monotonic()
             await until(lambda: watcher.seen and watcher.heard)
-            assert watcher.seen[0].at_s - connected_s < 1.0
-            await until(lambda: len(watcher.seen) > 15 and len(watcher.heard) > 120, 8)
+            assert watcher.seen[0].at_s - connected_s < AT_ONCE_S
+            await until(lambda: len(watcher.seen) > 15 and len(watcher.heard) > 120)
             assert moves(watcher)
             assert watcher.seen[0].size == (320, 240)
             delay_s, correlation = delay_and_correlation(
                 watcher.sound(), to_16_khz(spoken), most_s=3.0
             )
             assert correlation > 0.9, (delay_s, correlation)
-            await until(lambda: viewer.stats().video_kbps > 5)
-            stats = viewer.stats()
-            assert stats.audio_kbps > 5
-            assert stats.round_trip_ms is not None
+            await until(lambda: viewer.stats().video_kbps > 5 and viewer.stats().audio_kbps > 5)
+            await until(lambda: viewer.stats().round_trip_ms is not None)
             assert viewer.dropped == 0
     assert recorder.media[-2:] == [(True, True), (False, False)]
 
@@ -103,9 +109,9 @@ async def test_who_comes_later_sees_a_picture_at_once_and_all_share_one_assembly
             ):
                 connected_s = time.monotonic()
                 await until(lambda: second.seen and third.seen)
-                assert max(w.seen[0].at_s for w in (second, third)) - connected_s < 1.0
+                assert max(w.seen[0].at_s for w in (second, third)) - connected_s < AT_ONCE_S
                 with peer.videos["1"].open_viewer() as local:  # decoded here as well
-                    await asyncio.wait_for(local.frame(), 3)
+                    await asyncio.wait_for(local.frame(), 20)
                     for watcher in (first, second, third):
                         await sees_and_hears(watcher)
                     assert peer.videos["1"]._assembly is assembly
@@ -123,7 +129,7 @@ async def test_captions_get_all_the_audio_while_it_is_watched() -> None:
         publishing(SpeechTrack(spoken), pictures()) as (peers, peer, recorder, _),
         watching(peers, peer.broadcast) as (watcher, _, _told),
     ):
-        await until(lambda: recorder.audio_s("0") > 3.8, 8)
+        await until(lambda: recorder.audio_s("0") > 3.8)
         await sees_and_hears(watcher) if not watcher.seen else None
         delay_s, correlation = delay_and_correlation(recorder.heard("0"), to_16_khz(spoken))
     assert correlation > 0.95
@@ -136,13 +142,13 @@ async def test_a_pause_of_the_sound_ends_nothing_and_stalls_no_picture() -> None
         async with watching(peers, peer.broadcast) as (watcher, viewer, told):
             await until(lambda: watcher.seen and watcher.heard)
             speaking.muted = True
-            await asyncio.sleep(0.3)  # what was on its way has come
+            await until(lambda: time.monotonic() - watcher.heard[-1][0] > 0.3)
             heard = len(watcher.heard)
             seen = len(watcher.seen)
             await until(lambda: len(watcher.seen) > seen + 20)
             assert len(watcher.heard) <= heard + 1
             gaps = np.diff([s.at_s for s in watcher.seen[seen:]])
-            assert gaps.max() < 0.7
+            assert gaps.max() < STALL_S
             speaking.muted = False
             await until(lambda: len(watcher.heard) > heard + 25)
             assert not viewer.closed
@@ -184,20 +190,20 @@ async def test_video_that_ends_is_told_and_sound_goes_on() -> None:
 
 async def test_the_end_of_the_publisher_ends_its_viewers() -> None:
     speaking = SpeechTrack(voice(1.0), then_silence=True)
-    async with publishing(speaking, pictures(), config=QUICK) as (peers, peer, recorder, client):
+    async with publishing(speaking, pictures()) as (peers, peer, recorder, client):
         async with watching(peers, peer.broadcast) as (watcher, _, told):
             await until(lambda: watcher.seen and watcher.heard)
             ended_s = time.monotonic()
             await client.close()
-            await asyncio.wait_for(told.is_closed.wait(), 3)
-            assert time.monotonic() - ended_s < 2.0
+            await soon(told.is_closed.wait())
+            assert time.monotonic() - ended_s < CONFIG.dead_after_s - 1.0, "it said goodbye"
             assert told.closings == [("ended", "the broadcast is over")]
             await until(lambda: recorder.is_closed.is_set())
             assert recorder.media[-1] == (False, False)
         late = ViewerRecorder()
         watcher = Watcher.new()
         await watcher.watch(peers.open_viewer(peer.broadcast, late))
-        await asyncio.wait_for(late.is_closed.wait(), 5)
+        await soon(late.is_closed.wait())
         assert late.closings[0][0] == "ended"
         await watcher.close()
 
@@ -208,14 +214,14 @@ async def test_a_viewer_that_leaves_or_vanishes_is_noticed() -> None:
         async with watching(peers, peer.broadcast) as (watcher, _, told):
             await until(lambda: watcher.seen)
             await watcher.close()
-            await asyncio.wait_for(told.is_closed.wait(), 3)
+            await soon(told.is_closed.wait())
             assert told.closings[0][0] == "left"
         async with watching(peers, peer.broadcast) as (watcher, _, told):
             await until(lambda: watcher.seen)
             transport = internals.transport_of(watcher.client.connection)
             assert transport is not None
             internals.abort(transport.transport)
-            await asyncio.wait_for(told.is_closed.wait(), QUICK.dead_after_s + 2)
+            await soon(told.is_closed.wait())
             assert told.closings[0][0] == "lost"
         await until(lambda: peers.viewers == 0 and not peer.broadcast.watched)
 
@@ -237,13 +243,16 @@ async def test_a_viewer_whose_way_is_blocked_harms_nobody_and_recovers() -> None
             await send(data)
 
         transport.transport._send = blocked
-        started = len(quick.seen), recorder.audio_s("0")
-        await asyncio.sleep(2.5)
-        gaps = np.diff([s.at_s for s in quick.seen[started[0] :]])
-        assert len(gaps) > 20
-        assert gaps.max() < 0.7
-        assert recorder.audio_s("0") > started[1] + 1.5
-        assert slow_viewer.dropped > 10
+        seen, heard_s = len(quick.seen), recorder.audio_s("0")
+        await until(
+            lambda: (
+                len(quick.seen) > seen + 20
+                and recorder.audio_s("0") > heard_s + 1.5
+                and slow_viewer.dropped > 10
+            )
+        )
+        gaps = np.diff([s.at_s for s in quick.seen[seen:]])
+        assert gaps.max() < STALL_S
         assert quick_viewer.dropped == 0
         unblocked.set()
         seen = len(slow.seen)
@@ -254,30 +263,28 @@ async def test_a_viewer_whose_way_is_blocked_harms_nobody_and_recovers() -> None
 
 @pytest.mark.parametrize("leg", ["publisher", "viewer"])
 async def test_lost_packets_are_made_up_for(leg: str) -> None:
-    speaking = SpeechTrack(voice(1.0), then_silence=True)
+    speaking, filmed = SpeechTrack(voice(1.0), then_silence=True), pictures(25)
     async with (
-        publishing(speaking, pictures(25)) as (peers, peer, _, client),
+        publishing(speaking, filmed) as (peers, peer, _, client),
         watching(peers, peer.broadcast) as (watcher, viewer, _told),
     ):
         await until(lambda: len(watcher.seen) > 5)
         lossy = client.connection if leg == "publisher" else viewer._connection
         counts = lose(lossy, 0.1, kinds=(97, 98), seed=7)
-        seen = len(watcher.seen)
-        started_s = time.monotonic()
-        await asyncio.sleep(4.0)
-        taken_s = time.monotonic() - started_s
+        seen, sent = len(watcher.seen), filmed.sent
+        await until(lambda: filmed.sent - sent > 100 and counts[1] > 10)
         shown = watcher.seen[seen:]
-        assert counts[1] > 10
         gaps = np.diff([s.at_s for s in shown])
-        assert gaps.max() < 1.5
-        assert len(shown) > 0.6 * 25 * taken_s
+        assert gaps.max() < 2 * STALL_S
+        assert len(shown) > 0.6 * (filmed.sent - sent)
         if leg == "viewer":
-            assert viewer.stats().packets_lost > 0
+            await until(lambda: viewer.stats().packets_lost > 0)
 
 
 async def test_lips_are_in_sync_though_the_video_takes_longer() -> None:
     """The viewer's player places both kinds by the sender reports, whatever the delay was."""
-    async with publishing(Beeps(), Flashes(25)) as (peers, peer, _, client):
+    publication = publishing(Beeps(), Flashes(25), prepare=report_captures)
+    async with publication as (peers, peer, _, client):
         delay_video(client, 0.15)
         async with watching(peers, peer.broadcast) as (watcher, _, _told):
             await until(
@@ -286,7 +293,7 @@ async def test_lips_are_in_sync_though_the_video_takes_longer() -> None:
                     and len(watcher.reports.get("video", [])) > 3
                     and len(flash_starts(watcher)) > 3
                 ),
-                15,
+                40,
             )
             assert peer.broadcast._times.synchronised
             beeps = [watcher.ntp_s("audio", pts) for pts in beep_starts(watcher)]
@@ -403,7 +410,7 @@ async def test_a_viewer_that_never_connects_is_let_go() -> None:
         told = ViewerRecorder()
         viewer = peers.open_viewer(peer.broadcast, told)
         await viewer.accept(CHROMIUM_VIEWER)
-        await asyncio.wait_for(told.is_closed.wait(), 5)
+        await soon(told.is_closed.wait())
         assert told.closings[0][0] == "timeout"
         assert not peer.broadcast.watched
     await peers.aclose()
@@ -431,8 +438,8 @@ async def test_viewers_that_come_and_go_leave_nothing_behind() -> None:
         before = left()
         for _ in range(8):
             await come_and_go()
-        await until(lambda: left()[0] <= before[0] + 1 and left()[1] <= before[1], 5)
-        assert left()[2] <= before[2] + 1
+        await until(lambda: left()[0] <= before[0] + 1 and left()[1] <= before[1])
+        await until(lambda: left()[2] <= before[2] + 1)
         assert peers.viewers == 0
 
 

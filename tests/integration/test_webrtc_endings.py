@@ -25,9 +25,13 @@ from tests.integration.webrtc_client import (
     Recorder,
     SpeechTrack,
     connected,
+    soon,
     speech,
     until,
 )
+
+BUSY_S = 2.5
+"""What a busy machine may add to what is done at once."""
 
 
 @contextlib.asynccontextmanager
@@ -53,7 +57,7 @@ async def test_a_goodbye_is_heard_at_once_and_told_once() -> None:
     async with connected(SpeechTrack(speech(2.0))) as (client, peer, recorder):
         await until(lambda: recorder.chunks.get("0"))
         await client.close()
-        await asyncio.wait_for(recorder.is_closed.wait(), 2)
+        await soon(recorder.is_closed.wait())
         await peer.close("lost")
         assert [reason for reason, _ in recorder.closings] == ["left"]
         assert recorder.ended == ["0"]
@@ -68,8 +72,8 @@ async def test_a_client_that_vanishes_without_a_goodbye_is_noticed() -> None:
         assert transport is not None
         vanished = time.monotonic()
         internals.abort(transport.transport)
-        await asyncio.wait_for(recorder.is_closed.wait(), 7)
-        assert recorder.closed_at_s - vanished < QUICK.dead_after_s + 0.8
+        await soon(recorder.is_closed.wait())
+        assert recorder.closed_at_s - vanished < QUICK.dead_after_s + BUSY_S
         assert recorder.closings[0][0] == "lost"
         assert "nothing was heard" in recorder.closings[0][1]
 
@@ -112,10 +116,10 @@ async def test_a_client_that_stands_still_is_noticed_within_five_seconds(
     answer = await peers.open(recorder).accept(offer)
     frozen_client.stdin.write(json.dumps(answer) + "\n")
     frozen_client.stdin.flush()
-    await until(lambda: recorder.chunks.get("0"), 10)
+    await until(lambda: recorder.chunks.get("0"), 40)
     os.kill(frozen_client.pid, signal.SIGSTOP)
     stopped = time.monotonic()
-    await asyncio.wait_for(recorder.is_closed.wait(), 7)
+    await soon(recorder.is_closed.wait())
     assert recorder.closed_at_s - stopped < 5.0
     assert recorder.closings[0][0] == "lost"
     await peers.aclose()
@@ -144,7 +148,7 @@ async def test_a_publisher_that_answers_no_checks_lives_as_long_as_its_media_com
         assert consent is not None
         assert consent.cancelled(), "aioice would end the connection after 30 s"
         internals.abort(theirs.transport)
-        await asyncio.wait_for(recorder.is_closed.wait(), 4)
+        await soon(recorder.is_closed.wait())
         assert recorder.closings[0][0] == "lost"
 
 
@@ -155,8 +159,8 @@ async def test_a_peer_that_cannot_be_reached_is_given_up_in_time() -> None:
     offer = (await client.offer()).replace(" 127.0.0.1 ", " 127.0.0.99 ")
     started = time.monotonic()
     await peers.open(recorder).accept(offer)
-    await asyncio.wait_for(recorder.is_closed.wait(), 5)
-    assert 0.9 < time.monotonic() - started < 2.5
+    await soon(recorder.is_closed.wait())
+    assert 0.9 < time.monotonic() - started < config.connect_timeout_s + BUSY_S
     reason, detail = recorder.closings[0]
     assert reason == "timeout"
     assert "UDP" in detail
@@ -168,7 +172,7 @@ async def test_a_peer_without_an_offer_is_given_up_too() -> None:
     peers = Peers(RtcConfig(ice_interfaces=("127.0.0.1",), connect_timeout_s=0.3))
     recorder = Recorder()
     peers.open(recorder)
-    await asyncio.wait_for(recorder.is_closed.wait(), 2)
+    await soon(recorder.is_closed.wait())
     assert recorder.closings == [("timeout", "not connected within 0.3 s: there was no offer")]
     await peers.aclose()
 
@@ -180,7 +184,7 @@ async def test_a_wrong_certificate_is_named_as_the_cause() -> None:
     line = next(x for x in offer.splitlines() if x.startswith("a=fingerprint:sha-256"))
     wrong = line[:-5] + ("00:00" if not line.endswith("00:00") else "11:11")
     await client.answer(await peers.open(recorder).accept(offer.replace(line, wrong)))
-    await asyncio.wait_for(recorder.is_closed.wait(), 5)
+    await soon(recorder.is_closed.wait())
     reason, detail = recorder.closings[0]
     assert reason == "failed"
     assert "fingerprint" in detail
@@ -191,13 +195,13 @@ async def test_a_wrong_certificate_is_named_as_the_cause() -> None:
 async def test_closing_a_publisher_does_not_hold_up_the_event_loop() -> None:
     async with connected(SpeechTrack(speech(3.0)), PictureTrack()) as (_, peer, recorder):
         with peer.videos["1"].open_viewer() as viewer:
-            await asyncio.wait_for(viewer.frame(), 5)
+            await asyncio.wait_for(viewer.frame(), 20)
             async with loop_lag() as lags:
                 started = time.monotonic()
                 await peer.close()
                 took_s = time.monotonic() - started
-        assert took_s < 1.0
-        assert max(lags, default=0.0) < 0.25
+        assert took_s < BUSY_S
+        assert max(lags, default=0.0) < 0.5
         await peer.close("lost")
         assert len(recorder.closings) == 1
 
@@ -208,10 +212,10 @@ async def test_a_stopped_server_closes_all_peers_and_opens_no_more() -> None:
     clients = [Client.new(SpeechTrack(speech(3.0))) for _ in recorders]
     for client, recorder in zip(clients, recorders, strict=True):
         await client.connect(peers.open(recorder))
-    await asyncio.gather(*(recorder.is_connected.wait() for recorder in recorders))
+    await soon(asyncio.gather(*(recorder.is_connected.wait() for recorder in recorders)))
     started = time.monotonic()
     await peers.aclose()
-    assert time.monotonic() - started < 2.0
+    assert time.monotonic() - started < BUSY_S
     assert [r.closings for r in recorders] == [[("left", "the server is stopping")]] * 4
     assert len(peers) == 0
     with pytest.raises(Unavailable):
@@ -237,7 +241,7 @@ async def test_twenty_peers_opened_and_closed_leave_nothing_behind() -> None:
         async with connected(*tracks) as (client, peer, recorder):
             await until(lambda: recorder.chunks.get("0") and peer.channel_open("captions"))
             with peer.videos["1"].open_viewer() as viewer:
-                await asyncio.wait_for(viewer.frame(), 10)
+                await asyncio.wait_for(viewer.frame(), 20)
             peer.send("captions", "hello")
             await until(lambda: client.received.get("captions"))
 
@@ -258,7 +262,7 @@ def test_all_this_works_on_uvloop_as_the_server_runs_it() -> None:
             await until(lambda: recorder.audio_s("0") > 0.5 and peer.channel_open("captions"))
             peer.send("captions", "hello")
             with peer.videos["1"].open_viewer() as viewer:
-                await asyncio.wait_for(viewer.frame(), 5)
+                await asyncio.wait_for(viewer.frame(), 20)
             await until(lambda: client.received.get("captions") == ["hello"])
 
     uvloop.run(scenario())

@@ -238,7 +238,7 @@ async def test_candidates_are_trickled_by_patch(start: Start) -> None:
 async def test_a_publisher_that_never_connects_is_let_go(start: Start) -> None:
     server = await start(RtcConfig(ice_interfaces=("127.0.0.1",), connect_timeout_s=0.5))
     published = await server.post(FFMPEG_WHIP)
-    await until(lambda: server.session.closed_with == ["failed"], 3)
+    await until(lambda: server.session.closed_with == ["failed"])
     await problem(await server.client.get(published.headers["Location"]), 404)
     assert len(server.peers) == 0
 

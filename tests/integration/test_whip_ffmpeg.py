@@ -105,7 +105,7 @@ def publisher(url: str, options: dict[str, str], samples: np.ndarray, folder: Pa
     )
 
 
-async def finish(process: "subprocess.Popen[str]", timeout_s: float = 10) -> tuple[int, str]:
+async def finish(process: "subprocess.Popen[str]", timeout_s: float = 60) -> tuple[int, str]:
     try:
         _, errors = await asyncio.to_thread(process.communicate, timeout=timeout_s)
     finally:
@@ -119,13 +119,13 @@ async def test_ffmpeg_publishes_speech_and_pictures(start: Start, tmp_path: Path
     options = certificate(tmp_path) | {"authorization": KEY}
     process = publisher(f"{server.url}?name=FFmpeg", options, spoken, tmp_path, 4.0)
     try:
-        await until(lambda: server.fake.sessions and server.session.tracks[0].chunks, 10)
+        await until(lambda: server.fake.sessions and server.session.tracks[0].chunks, 40)
         peer = next(iter(server.peers._peers))
         with peer.videos["1"].open_viewer() as viewer:
-            picture = await asyncio.wait_for(viewer.frame(), 5)
+            picture = await asyncio.wait_for(viewer.frame(), 20)
         assert (picture.width, picture.height) == (320, 240)
         track = server.session.tracks[0]
-        await until(lambda: track.audio_s > 3.0, 8)
+        await until(lambda: track.audio_s > 3.0)
         figures = peer.stats()
     finally:
         code, errors = await finish(process)
@@ -137,7 +137,7 @@ async def test_ffmpeg_publishes_speech_and_pictures(start: Start, tmp_path: Path
     assert figures.audio_kbps > 10
     assert figures.video_kbps > 1
     assert figures.round_trip_ms is None  # FFmpeg answers no STUN checks once it is connected
-    await until(lambda: server.session.closed_with == ["left"], 6)
+    await until(lambda: server.session.closed_with == ["left"])
 
 
 async def test_ffmpegs_own_certificate_is_named_in_the_log_with_what_to_do(
@@ -146,7 +146,7 @@ async def test_ffmpegs_own_certificate_is_named_in_the_log_with_what_to_do(
     server = await start()
     with structlog.testing.capture_logs() as logs:
         process = publisher(server.url, {}, speech(1.0), tmp_path, 1.0)
-        code, _ = await finish(process, 15)
+        code, _ = await finish(process)
         await until(lambda: server.session.closed_with == ["failed"])
     assert code != 0
     causes = [entry["cause"] for entry in logs if entry["event"] == "peer.connect_failed"]
@@ -174,7 +174,7 @@ async def test_ffmpegs_speech_becomes_captions_on_a_real_server(
         socket = await http.ws_connect(f"{live_server.ws_url}/ws?room=ffmpeg&name=reader")
         said: dict[str, str] = {}
         try:
-            async with asyncio.timeout(recorded.duration_s + 30):
+            async with asyncio.timeout(recorded.duration_s + 60):
                 async for message in socket:
                     told = json.loads(message.data)
                     if told["type"] == "caption" and told["final"]:

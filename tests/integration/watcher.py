@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 import av
@@ -17,7 +17,15 @@ from mediaserver.rtc.encoded import MediaSource
 from mediaserver.rtc.listener import CloseReason
 from mediaserver.rtc.peer import Peer, Peers, RtcConfig
 from mediaserver.rtc.viewing import ViewerPeer
-from tests.integration.webrtc_client import CONFIG, RATE_HZ, Client, Pcm, Recorder, to_16_khz
+from tests.integration.webrtc_client import (
+    CONFIG,
+    RATE_HZ,
+    Client,
+    Pcm,
+    Recorder,
+    soon,
+    to_16_khz,
+)
 
 
 class ViewerRecorder:
@@ -158,16 +166,20 @@ def prefer(connection: RTCPeerConnection, codec: str) -> None:
 
 @contextlib.asynccontextmanager
 async def publishing(
-    *tracks: MediaStreamTrack, codec: str = "VP8", config: RtcConfig = CONFIG
+    *tracks: MediaStreamTrack,
+    codec: str = "VP8",
+    config: RtcConfig = CONFIG,
+    prepare: Callable[[Client], None] | None = None,
 ) -> AsyncIterator[tuple[Peers, Peer, Recorder, Client]]:
     """Connect a publisher; it, and all viewers, are closed at the end."""
     peers, recorder, client = Peers(config), Recorder(), Client.new(*tracks, data=False)
     prefer(client.connection, codec)
+    if prepare is not None:
+        prepare(client)
     try:
         peer = peers.open(recorder)
         await client.connect(peer)
-        async with asyncio.timeout(5):
-            await recorder.is_connected.wait()
+        await soon(recorder.is_connected.wait())
         yield peers, peer, recorder, client
     finally:
         await peers.aclose()
@@ -183,8 +195,7 @@ async def watching(
     viewer = peers.open_viewer(source, recorder)
     try:
         await watcher.watch(viewer)
-        async with asyncio.timeout(5):
-            await recorder.is_connected.wait()
+        await soon(recorder.is_connected.wait())
         yield watcher, viewer, recorder
     finally:
         await viewer.close()

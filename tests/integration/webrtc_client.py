@@ -226,22 +226,22 @@ async def connected(
     try:
         peer = peers.open(recorder)
         await client.connect(peer)
-        async with asyncio.timeout(5):
-            await recorder.is_connected.wait()
+        await soon(recorder.is_connected.wait())
         yield client, peer, recorder
     finally:
         await peers.aclose()
         await client.close()
 
 
-async def until(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
+async def until(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
     """Wait until `condition` holds."""
     async with asyncio.timeout(timeout_s):
         while not condition():
             await asyncio.sleep(0.02)
 
 
-async def soon(awaitable: Awaitable[object], timeout_s: float = 5.0) -> None:
+async def soon(awaitable: Awaitable[object], timeout_s: float = 20.0) -> None:
+    """Wait for it, on however busy a machine."""
     async with asyncio.timeout(timeout_s):
         await awaitable
 
