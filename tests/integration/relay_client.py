@@ -92,7 +92,7 @@ class Screen:
         self.client = client
         return await client.offer()
 
-    async def ask(self, member_id: str | None = None, timeout_s: float = 8.0) -> Json:
+    async def ask(self, member_id: str | None = None, timeout_s: float = 20.0) -> Json:
         """Offer; return the answer, or the error."""
         await self.off()
         return await self._asked(await self.offer(), member_id, timeout_s)
@@ -136,18 +136,18 @@ class Screen:
             else:
                 self.sound.append((now_s, frame.to_ndarray()[0, ::2].astype(np.float32) / 32768))
 
-    async def sees_and_hears(self, hz: float = 440.0, timeout_s: float = 5.0) -> float:
+    async def sees_and_hears(self, hz: float = 440.0, timeout_s: float = 20.0) -> float:
         """Wait for pictures and the tone; return how long after the offer both were there."""
         since = time.monotonic()
         await until(lambda: self._sees(since) and self._hears(since, hz), timeout_s)
         return time.monotonic() - self.asked_at
 
-    async def sees(self, timeout_s: float = 5.0) -> None:
+    async def sees(self, timeout_s: float = 20.0) -> None:
         """Wait for pictures."""
         since = time.monotonic()
         await until(lambda: self._sees(since), timeout_s)
 
-    async def hears(self, hz: float = 440.0, timeout_s: float = 5.0) -> None:
+    async def hears(self, hz: float = 440.0, timeout_s: float = 20.0) -> None:
         """Wait for the tone."""
         since = time.monotonic()
         await until(lambda: self._hears(since, hz), timeout_s)
@@ -161,7 +161,7 @@ class Screen:
         known = RTCRtpReceiver.getCapabilities(kind)
         assert known is not None
         transceiver.setCodecPreferences([c for c in known.codecs if c.name == codec])
-        return await self._asked(await client.offer(), None, 8.0)
+        return await self._asked(await client.offer(), None, 20.0)
 
     def _sees(self, since: float) -> bool:
         """Whether new pictures came that are those of `PictureTrack`: rows one brighter each."""
@@ -221,10 +221,10 @@ BOTH = {"audio": True, "video": True}
 
 async def shows(member: RoomMember, whose: str, what: Json | None = BOTH) -> None:
     """Wait until `member` is told that somebody broadcasts this."""
-    await member.until(lambda m: broadcast_of(m, whose) == what, 8.0)
+    await member.until(lambda m: broadcast_of(m, whose) == what, 20.0)
 
 
-async def ended(member: RoomMember, count: int = 1, timeout_s: float = 12.0) -> str:
+async def ended(member: RoomMember, count: int = 1, timeout_s: float = 30.0) -> str:
     """Wait for the `count`th `watch.ended`; return its reason."""
     await member.wait(lambda: len(member.told("watch.ended")) >= count, timeout_s)
     return str(member.told("watch.ended")[count - 1]["reason"])
@@ -241,7 +241,7 @@ def figure(server: LiveServer, name: str) -> float:
 LINKS_IN, LINKS_OUT = 'mediaserver_links{way="in"}', 'mediaserver_links{way="out"}'
 
 
-async def becomes(server: LiveServer, name: str, value: float, timeout_s: float = 10.0) -> None:
+async def becomes(server: LiveServer, name: str, value: float, timeout_s: float = 30.0) -> None:
     """Wait until /metrics says so."""
     async with asyncio.timeout(timeout_s):
         while await asyncio.to_thread(figure, server, name) != value:

@@ -22,7 +22,7 @@ def speaking(member: RoomMember, stage: Stage, script: Script) -> asyncio.Task[N
             await member._socket.send_bytes(pcm[at : at + 3200])
             await asyncio.sleep(0.1)
         await member.send("finalize")
-        await member.wait(lambda: member.told("finalized")[done:], timeout_s=10.0)
+        await member.wait(lambda: member.told("finalized")[done:], timeout_s=30.0)
 
     return asyncio.create_task(speak())
 

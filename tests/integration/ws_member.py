@@ -57,7 +57,7 @@ class Member:
         self,
         type_: str,
         match: Callable[[Json], bool] = lambda message: True,
-        timeout_s: float = 20.0,
+        timeout_s: float = 60.0,
     ) -> Json:
         """Wait for a message; one that came already counts."""
         async with asyncio.timeout(timeout_s):
@@ -69,13 +69,13 @@ class Member:
                     raise AssertionError(f"closed ({self.connection.close_code}) before {type_}")
                 await asyncio.sleep(0.01)
 
-    async def wait_closed(self, timeout_s: float = 10.0) -> int | None:
+    async def wait_closed(self, timeout_s: float = 30.0) -> int | None:
         """Wait until the server closes; return the code."""
         async with asyncio.timeout(timeout_s):
             await asyncio.shield(self._reading)
         return self.connection.close_code
 
-    async def leave(self, timeout_s: float = 20.0) -> int | None:
+    async def leave(self, timeout_s: float = 60.0) -> int | None:
         """Leave in good order; return the close code."""
         await self.send("leave")
         return await self.wait_closed(timeout_s)
