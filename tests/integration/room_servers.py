@@ -4,7 +4,8 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -50,18 +51,26 @@ class Servers(tuple[LiveServer, ...]):
 
 @contextmanager
 def run_servers(folder: Path, valkey: Reachable, count: int, **settings: str) -> Iterator[Servers]:
-    """Run servers without speech workers, unless `inference_urls` names some."""
+    """Run servers without speech workers, unless `inference_urls` names some.
+
+    They start, and end, at the same time.
+    """
     settings.setdefault("inference_urls", NO_WORKER)
     settings.setdefault("database_url", f"sqlite+aiosqlite:///{folder}/shared.db")
     settings.setdefault("storage_url", (folder / "videos").as_uri())
-    with ExitStack() as stack:
-        servers = []
-        for number in range(count):
-            place = folder / str(number)
-            place.mkdir()
-            servers.append(
-                stack.enter_context(
-                    run_server(place, None, wait_ready=False, redis_url=valkey.url, **settings)
-                )
-            )
-        yield Servers(servers)
+    running = []
+    for number in range(count):
+        place = folder / str(number)
+        place.mkdir()
+        running.append(run_server(place, None, wait_ready=False, redis_url=valkey.url, **settings))
+    with ThreadPoolExecutor(count) as threads:
+        started = [threads.submit(one.__enter__) for one in running]
+        wait(started)
+    try:
+        yield Servers(one.result() for one in started)
+    finally:
+        up = [one for one, start in zip(running, started, strict=True) if not start.exception()]
+        with ThreadPoolExecutor(count) as threads:
+            ended = [threads.submit(one.__exit__, None, None, None) for one in up]
+        for one in ended:
+            one.result()

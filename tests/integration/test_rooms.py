@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 
+from mediaserver.rooms.playback import READY_TIMEOUT_S
 from tests.integration.room_client import Json, RoomMember, party
 from tests.integration.room_servers import Servers, run_servers
 from tests.live import LiveServer
@@ -41,8 +42,8 @@ async def test_members_of_both_instances_see_each_other(servers: Servers) -> Non
         assert ann.welcomes[0]["role"] == "host"
         assert bob.welcomes[0]["grants"]["can_chat"]
         assert not bob.welcomes[0]["grants"]["can_moderate"]
-        await bob.send("leave")
         bob.reconnects = False
+        await bob.send("leave")
         left = await ann.wait_for("member.left")
         assert (left["member_id"], left["reason"]) == (bob.id, "left")
 
@@ -62,8 +63,9 @@ async def test_who_comes_back_has_its_place_and_gets_what_it_missed_once(
         assert ann.welcomes[1]["role"] == "host"
         assert ann.told("room.resumed")
         await bob.do("chat.send", text="three")
-        await ann.wait_for("chat", lambda m: m["text"] == "three")
-        assert ann.texts == bob.texts == ["one", "two", "three"]
+        for member in (ann, bob):
+            await member.wait_for("chat", lambda m: m["text"] == "three")
+            assert member.texts == ["one", "two", "three"]
         assert len(ann.told("room.snapshot")) == 1
         updates = [m["member"]["name"] for m in ann.told("member.updated")]
         assert updates == ["Robert"]
@@ -106,7 +108,7 @@ async def test_a_new_host_is_found_when_the_host_stays_away(servers: Servers) ->
         await ann.stop()
         await bob.wait_for("member.left")
         updated = await bob.wait_for(
-            "member.updated", lambda m: m["member"]["role"] == "host", timeout_s=15.0
+            "member.updated", lambda m: m["member"]["role"] == "host", timeout_s=30.0
         )
         assert updated["member"]["member_id"] == cy.id, "the co-host, not who was there longest"
         granted = await cy.wait_for("grants", lambda m: m["role"] == "host")
@@ -128,7 +130,7 @@ async def test_each_instance_counts_its_own_rooms_and_members(servers: Servers) 
     async with party(servers, "counted", "Ann", "Bob", "Cy"):
         for server, count in zip(servers, (2, 1), strict=True):
             wanted = {"mediaserver_rooms 1.0", f"mediaserver_room_members {count}.0"}
-            async with asyncio.timeout(8.0):  # rooms of other tests are let go of by and by
+            async with asyncio.timeout(30.0):  # rooms of other tests are let go of by and by
                 while not wanted <= set(
                     (await asyncio.to_thread(server.get, "/metrics"))[1].split("\n")
                 ):
@@ -210,13 +212,13 @@ async def test_older_messages_are_had_by_http(servers: Servers) -> None:
 
 async def test_slow_mode_holds_members_but_not_hosts(servers: Servers) -> None:
     async with party(servers, "slow", "Ann", "Bob") as (ann, bob):
-        await ann.do("room.update", change={"slow_mode_s": 2})
-        await bob.wait_for("room.updated", lambda m: m["settings"]["slow_mode_s"] == 2)
+        await ann.do("room.update", change={"slow_mode_s": 4})
+        await bob.wait_for("room.updated", lambda m: m["settings"]["slow_mode_s"] == 4)
         await bob.do("chat.send", text="one")
         refused = await bob.ask("chat.send", text="two")
         assert refused["problem"]["code"] == "slow_mode"
         wait_s = refused["problem"]["retry_after_s"]
-        assert 0 < wait_s <= 2
+        assert 0 < wait_s <= 4
         await ann.do("chat.send", text="three")
         await ann.do("chat.send", text="four")
         await asyncio.sleep(wait_s + 0.1)
@@ -244,13 +246,13 @@ async def test_mute_kick_and_close(servers: Servers) -> None:
 # ---- playback
 
 
-async def test_a_video_of_the_server_is_refused_while_it_keeps_none(servers: Servers) -> None:
+async def test_a_video_that_the_servers_do_not_have_is_refused(servers: Servers) -> None:
     async with party(servers, "vod", "Ann") as (ann,):
         answer = await ann.ask("queue.add", item={"kind": "vod", "video_id": "v_1"})
         assert answer["type"] == "error"
         problem = answer["problem"]
         assert (problem["code"], problem["status"]) == ("no_video", 404)
-        assert "HLS or MP4" in problem["detail"]
+        assert "v_1" in problem["detail"]
         assert not ann.told("queue")
 
 
@@ -279,7 +281,7 @@ async def test_playback_is_one_for_all(servers: Servers) -> None:
         await ann.wait_for(
             "playback",
             lambda m: m["state"]["epoch"] == epoch and not m["state"]["waiting_for"],
-            timeout_s=2.0,
+            timeout_s=READY_TIMEOUT_S - 1.0,
         )
         stale = {"epoch": epoch - 1, "seq": 0}
         assert await bob.refused("playback.command", action="pause", base=stale) == "stale"
@@ -295,6 +297,7 @@ async def test_a_barrier_ends_without_those_who_are_not_ready(servers: Servers) 
         for member in (ann, bob):
             await member.send("clock.ping", t0=0.0)
             await member.wait_for("clock.pong")
+            await member.do("chat.send", text="ready")  # written after that it is waited for
         item = {"kind": "mp4", "url": "https://example.org/film.mp4"}
         await ann.do("queue.add", item=item)
         (queue,) = [await ann.wait_for("queue")]
@@ -304,11 +307,11 @@ async def test_a_barrier_ends_without_those_who_are_not_ready(servers: Servers) 
         over = await bob.wait_for(
             "playback",
             lambda m: m["state"]["epoch"] == state["epoch"] and m["state"]["wait_until_s"] is None,
-            timeout_s=12.0,
+            timeout_s=READY_TIMEOUT_S + 20.0,
         )
         assert over["state"]["playing"]
         late_s = over["state"]["anchor_s"] - state["anchor_s"]
-        assert 0 <= late_s < 1.0, "who was ready was told when it starts at the latest"
+        assert 0 <= late_s < 2.0, "who was ready was told when it starts at the latest"
 
 
 async def test_of_commands_on_both_instances_at_once_one_wins(servers: Servers) -> None:
@@ -341,13 +344,13 @@ async def test_fifty_come_to_both_instances_at_once(servers: Servers) -> None:
     async with party(servers, "crowd", "Ann") as (ann,):
         crowd = [RoomMember(turned(servers, n), "crowd", f"m{n}") for n in range(50)]
         await asyncio.gather(*(member.start(ann._session) for member in crowd))
-        await ann.wait(lambda: len(ann.told("member.joined")) == 50, timeout_s=10.0)
+        await ann.wait(lambda: len(ann.told("member.joined")) == 50, timeout_s=30.0)
         ids = [m["member"]["member_id"] for m in ann.told("member.joined")]
         assert sorted(ids) == sorted(member.id for member in crowd)
         roles = {member.welcomes[0]["role"] for member in crowd}
         assert roles == {"member"}
         await asyncio.gather(*(member.stop() for member in crowd))
-        await ann.wait(lambda: len(ann.told("member.left")) == 50, timeout_s=10.0)
+        await ann.wait(lambda: len(ann.told("member.left")) == 50, timeout_s=30.0)
 
 
 def turned(servers: Servers, number: int) -> list[LiveServer]:
