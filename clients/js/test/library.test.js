@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, it } from "node:test";
 import { RoomsApi } from "../api.js";
 import { VideosApi } from "../library.js";
 import { PIECE_BYTES } from "../upload.js";
+import { HttpRequest } from "./http-request.js";
 import { FakeStorage, tusServer } from "./tus-server.js";
 
 const SIZE = PIECE_BYTES + 100_000;
@@ -140,6 +141,34 @@ describe("VideosApi.upload", () => {
     const onProgress = ({ problem }) => problem && tus.forget();
     await assert.rejects(videos().upload(file, { backoff: QUICK, onProgress }), { code: "no_upload" });
     assert.equal(storage.length, 0);
+  });
+
+  it("tells how each piece gets on where XMLHttpRequest does", async () => {
+    tus.script.push(["break", 3_000_000], [423, "locked"]);
+    const file = film();
+    const told = [];
+    const api = videos({ XMLHttpRequest: HttpRequest });
+    await api.upload(file, { backoff: QUICK, onProgress: (progress) => told.push(progress) });
+    await arrived("v_1", file);
+    assert.ok(told.filter(({ sentBytes }) => sentBytes % 2 ** 20 === 0).length > 5);
+    assert.deepEqual([...new Set(told.map(({ problem }) => problem?.code))], [undefined, "unreachable", "locked"]);
+  });
+
+  it("stops in the middle of a piece", async () => {
+    const controller = new AbortController();
+    const stop = ({ sentBytes }) => sentBytes > 2_000_000 && controller.abort();
+    const stopped = videos({ XMLHttpRequest: HttpRequest }).upload(film(), { signal: controller.signal, onProgress: stop });
+    await assert.rejects(stopped, { code: "aborted" });
+    assert.ok(tus.uploads.get("v_1").bytes.length < PIECE_BYTES);
+  });
+
+  it("does not wait for ever for an answer", async () => {
+    tus.script.push(["hang"]);
+    const told = [];
+    const setTimeout = (callback, ms) => globalThis.setTimeout(callback, Math.min(ms, 200));
+    const api = videos({ XMLHttpRequest: HttpRequest, setTimeout });
+    await api.upload(film(1000), { backoff: QUICK, onProgress: ({ problem }) => told.push(problem?.code) });
+    assert.ok(told.includes("timeout"));
   });
 
   it("gives up after five minutes in which nothing gets through", async () => {

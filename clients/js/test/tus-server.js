@@ -5,7 +5,7 @@ import { once } from "node:events";
 
 export async function tusServer() {
   const uploads = new Map();
-  /** What to do with the next PATCH: ["break", bytes], ["lose"], or [status, code]. */
+  /** What to do with the next PATCH: ["break", bytes], ["lose"], ["hang"], or [status, code]. */
   const script = [];
   const log = [];
   const tus = { uploads, script, log, forget: () => uploads.clear() };
@@ -21,6 +21,7 @@ export async function tusServer() {
       request.resume();
       return refuse(response, what, how, headers);
     }
+    if (what === "hang") return request.resume();
     if (Number(request.headers["upload-offset"]) !== upload.bytes.length) {
       request.resume();
       return refuse(response, 409, "wrong_offset");
