@@ -38,6 +38,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _VIDEO_ID = re.compile(r"v_[a-z0-9]{20}")
 _DELETED = ".deleted-"
 _UPLOAD = "upload"
+MEDIA_PREFIX = "video-"
 _WORK = "work-"
 
 
@@ -45,7 +46,7 @@ class Folder:
     """The storage. Methods may raise Unavailable (``storage_down``)."""
 
     def __init__(self, place: Path) -> None:
-        self.place = place
+        self.place = place.resolve()
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="ThreadPoolExecutor-videos")
 
     def close(self) -> None:
@@ -114,6 +115,10 @@ class Folder:
         """Remove all of a video. At once it is out of reach, whoever still writes into it."""
         await self.run(self._remove, self.path(video_id))
 
+    async def has_media(self, video_id: str) -> bool:
+        """Whether there is something that was prepared."""
+        return await self.run(lambda: any(self.path(video_id).glob(f"{MEDIA_PREFIX}*")))
+
     async def begin_work(self, video_id: str, lease: str) -> Path:
         """Return an empty folder for a preparation; what others left of theirs is removed."""
         return await self.run(self._begin_work, self.path(video_id), lease)
@@ -125,6 +130,10 @@ class Folder:
     async def take(self, work: Path, file: str, name: str) -> None:
         """Move what a preparation made to where it is played from. Raises NotFound."""
         await self.run(self._take, work / file, work.parent / name)
+
+    async def drop(self, video_id: str, name: str) -> None:
+        """Remove a file of a video."""
+        await self.run(partial(self.path(video_id, name).unlink, missing_ok=True))
 
     async def keep_only(self, video_id: str, name: str | None) -> None:
         """Remove all that a video's folder holds but the file `name`."""
