@@ -96,7 +96,7 @@ class Tracks:
         """Know workers, and wait until all of them answer."""
         for url in urls:
             self.client.add(url)
-        async with asyncio.timeout(60.0):
+        async with asyncio.timeout(90.0):
             while not all(w.status is not None for w in self.client.workers):
                 await asyncio.sleep(0.02)
 
@@ -179,7 +179,7 @@ def worker_process(model: Path, folder: Path) -> Iterator[str]:
         yield url
     finally:
         process.terminate()
-        process.wait(10.0)
+        process.wait(30.0)
 
 
 @contextlib.asynccontextmanager
@@ -222,7 +222,7 @@ async def speak_until_shown(tracks: list[tuple[CaptionTrack, Samples, Heard]]) -
     return at
 
 
-async def until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
+async def until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
     """Wait for something to become true."""
     async with asyncio.timeout(timeout_s):
         while not condition():

@@ -218,7 +218,7 @@ def transport_of(socket: ClientWebSocketResponse) -> Any:
 async def rest(socket: ClientWebSocketResponse) -> list[Json]:
     """Return all messages until the server closes."""
     messages = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         async for message in socket:
             assert message.type is WSMsgType.TEXT
             messages.append(json.loads(message.data))
@@ -226,11 +226,11 @@ async def rest(socket: ClientWebSocketResponse) -> list[Json]:
 
 
 async def next_message(socket: ClientWebSocketResponse) -> Json:
-    return cast(Json, await socket.receive_json(timeout=5))
+    return cast(Json, await socket.receive_json(timeout=20))
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not condition():
             await asyncio.sleep(0.01)
 
@@ -474,7 +474,7 @@ async def test_a_full_server_says_when_to_come_again(serve: Serve) -> None:
     }
     status, problem, headers = await served.refused(RAW, headers=upgrade)
     assert (status, problem["retryable"], headers["Retry-After"]) == (503, True, "3")
-    assert served.sessions.opened[0].closed == "failed"
+    await eventually(lambda: served.sessions.opened[0].closed == "failed")
 
 
 @pytest.mark.parametrize(
@@ -546,10 +546,10 @@ async def test_silence_on_the_wire_closes_with_net_0001(serve: Serve) -> None:
 
 
 async def test_keep_alive_keeps_a_silent_stream(serve: Serve) -> None:
-    served = await serve(ListenLimits(idle_s=0.4))
+    served = await serve(ListenLimits(idle_s=1.5))
     async with served.connect() as socket:
-        for _ in range(6):
-            await asyncio.sleep(0.2)
+        for _ in range(7):
+            await asyncio.sleep(0.3)
             await socket.send_json({"type": "KeepAlive"})
         await socket.send_json({"type": "CloseStream"})
         assert kinds(await rest(socket)) == ["Metadata"]
@@ -589,7 +589,7 @@ async def test_a_client_that_never_reads_is_sent_away_and_hurts_nobody(serve: Se
     async with served.connect() as deaf, served.connect() as other:
         transport_of(deaf).pause_reading()
         track = served.sessions.opened[0].tracks[0]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(40):
             while served.sessions.opened[0].closed is None:
                 track.say(revision("w" * 100_000, newly_final=1, complete=True))
                 await asyncio.sleep(0)
@@ -607,7 +607,7 @@ async def test_a_client_that_stops_reading_at_the_end_is_cut_off(serve: Serve) -
             served.sessions.track.say(revision("w" * 100_000, newly_final=1, complete=True))
         await socket.send_json({"type": "CloseStream"})
         await eventually(lambda: served.connections == 0)
-        assert served.sessions.opened[0].closed == "ended"
+        await eventually(lambda: served.sessions.opened[0].closed == "ended")
         transport_of(socket).abort()
 
 
@@ -620,7 +620,7 @@ async def test_a_client_that_reads_too_late_still_sees_why(serve: Serve) -> None
             served.sessions.track.say(revision("w" * 100_000, newly_final=1, complete=True))
             await asyncio.sleep(0)
         transport.resume_reading()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             async for _ in socket:
                 pass
         assert socket.close_code == WSCloseCode.TRY_AGAIN_LATER
@@ -633,8 +633,9 @@ async def test_a_whole_file_at_once_waits_for_the_worker(serve: Serve) -> None:
         for _ in range(20):
             await socket.send_bytes(s16(VOICE))
         track = served.sessions.track
-        await asyncio.sleep(0.3)
-        assert 5.0 <= track.stats.received_s < 8.0
+        await eventually(lambda: track.stats.received_s >= 5.0)
+        await asyncio.sleep(0.3)  # that no more comes
+        assert track.stats.received_s < 8.0
         track.busy = False
         await eventually(lambda: track.stats.received_s == pytest.approx(40.0))
         await socket.send_json({"type": "CloseStream"})
