@@ -200,7 +200,7 @@ async def test_an_admin_adds_changes_and_removes_users(both: Instances) -> None:
 
     changed = await one.ask("PATCH", f"users/{user_id}", {"role": "member"}, token=token)
     assert changed.body["role"] == "member"
-    async with asyncio.timeout(4):
+    async with asyncio.timeout(10):
         while (await two.get("me", token=tokens["access_token"])).status != 401:
             await asyncio.sleep(0.05)
     body = {"refresh_token": tokens["refresh_token"]}
@@ -233,7 +233,7 @@ async def test_a_disabled_user_is_kept_out_and_let_in_again(both: Instances) -> 
     fresh = await two.post("refresh", {"refresh_token": anna["refresh_token"]})
     assert (fresh.status, fresh.body["code"]) == (401, "invalid_grant")
     assert (await one.get("me", token=anna["access_token"])).status == 401
-    async with asyncio.timeout(5):  # what is known of a key is 2 s old at most
+    async with asyncio.timeout(10):  # what is known of a key is 2 s old at most
         while (await two.get("/listen", headers={"X-API-Key": key})).status != 401:
             await asyncio.sleep(0.05)
     users = (await one.get("users", token=root)).body["users"]
@@ -244,7 +244,7 @@ async def test_a_disabled_user_is_kept_out_and_let_in_again(both: Instances) -> 
     assert (refused.status, refused.body["code"]) == (409, "last_admin")
     assert (await one.ask("PATCH", f"users/{me}", {"disabled": False}, token=root)).status == 200
     assert (await two.login("anna"))["access_token"]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(10):
         while (await two.get("/listen", headers={"X-API-Key": key})).status != 200:
             await asyncio.sleep(0.05)
 
@@ -315,7 +315,7 @@ async def test_a_key_opens_what_its_scopes_allow_and_is_shown_once(both: Instanc
 
     assert (await one.ask("DELETE", f"keys/{key_id}", token=token)).status == 204
     assert (await one.get("/listen", headers={"X-API-Key": key})).status == 401
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(10):
         while (await two.get("/listen", headers={"X-API-Key": key})).status != 401:
             await asyncio.sleep(0.1)
 
@@ -343,11 +343,11 @@ async def test_a_key_does_not_outdo_its_owner_who_was_demoted_or_removed(both: I
     assert (await one.get("/metrics", headers=headers)).status == 200
     path = f"users/{made['user_id']}"
     assert (await one.ask("PATCH", path, {"role": "member"}, token=token)).status == 200
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(10):
         while (await one.get("/metrics", headers=headers)).status != 403:
             await asyncio.sleep(0.1)
     assert (await one.ask("DELETE", path, token=token)).status == 204
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(10):
         while (await one.get("/metrics", headers=headers)).status != 401:
             await asyncio.sleep(0.1)
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import signal
+import time
 
 import pytest
 from aiohttp import web
@@ -47,12 +48,14 @@ async def hammer(instance: Instance, times: int, path: str = "/thing", **headers
 async def test_an_address_has_100_a_minute_over_all_instances(instances: Instances) -> None:
     one = await instances.start(doors(), rate_limit=100)
     two = await instances.start(doors(), rate_limit=100)
+    started = time.monotonic()
     first = await one.get("/thing")
     assert fields(first.headers["RateLimit-Policy"]) == {"default": (100, 60)}
     assert fields(first.headers["RateLimit"]) == {"default": (99, 1)}
     through = 1 + await hammer(one, 60) + await hammer(two, 60)
-    assert 100 <= through <= 104, "a little grows back while it takes its time"
-    async with asyncio.timeout(10):
+    grown = (time.monotonic() - started) * 100 / 60
+    assert 100 <= through <= 101 + grown, "a little grows back while it takes its time"
+    async with asyncio.timeout(30):
         while (refused := await two.get("/thing")).status == 200:
             pass
     assert refused.status == 429
@@ -111,15 +114,15 @@ async def test_an_address_may_try_10_logins_a_minute(instances: Instances) -> No
         await instances.start(rate_limit=1000),
         await instances.start(rate_limit=1000),
     )
-    statuses = []
-    for number in range(12):
-        instance = (one, two)[number % 2]
-        answer = await instance.post("login", {"name": f"user{number}", "password": "wrong"})
-        statuses.append(answer.status)
-    assert statuses.count(429) >= 1
+    started = time.monotonic()
+    statuses: list[int] = []
+    while 429 not in statuses:  # one grows back every 6 s
+        instance = (one, two)[len(statuses) % 2]
+        asked = {"name": f"user{len(statuses)}", "password": "wrong"}
+        refused = await instance.post("login", asked)
+        statuses.append(refused.status)
+        assert len(statuses) <= 12 + (time.monotonic() - started) / 6
     assert statuses[:10] == [401] * 10
-    refused = await one.post("login", {"name": "other", "password": "wrong"})
-    assert refused.status == 429
     assert int(refused.headers["Retry-After"]) > 30
 
 
@@ -127,19 +130,21 @@ async def test_an_account_may_be_tried_10_times_from_all_addresses(instances: In
     one = await instances.start(rate_limit=1000, trusted_proxies=("127.0.0.1",))
     stored = await one.identity.passwords.hash(PASSWORD)
     await one.identity.users.add("anna", "member", stored, display_name="", must_change=False)
-    statuses = []
-    for last in range(12):
+    started = time.monotonic()
+    statuses: list[int] = []
+    while 429 not in statuses:  # one grows back every 6 s
         answer = await one.post(
             "login",
-            {"name": "ANNA" if last % 2 else "anna", "password": "wrong"},
-            headers={"X-Forwarded-For": f"203.0.113.{last}"},
+            {"name": "ANNA" if len(statuses) % 2 else "anna", "password": "wrong"},
+            headers={"X-Forwarded-For": f"203.0.113.{len(statuses)}"},
         )
         statuses.append(answer.status)
+        assert len(statuses) <= 12 + (time.monotonic() - started) / 6
     assert statuses[:10] == [401] * 10
-    assert 429 in statuses
     right = {"name": "anna", "password": PASSWORD}
     headers = {"X-Forwarded-For": "203.0.113.99"}
-    assert (await one.post("login", right, headers=headers)).status == 429
+    tried = [(await one.post("login", right, headers=headers)).status for _ in range(2)]
+    assert 429 in tried, "one may have grown back by now"
 
 
 async def test_while_redis_is_away_each_instance_limits_alone_and_logins_wait(
@@ -149,10 +154,10 @@ async def test_while_redis_is_away_each_instance_limits_alone_and_logins_wait(
     pid = (await redis.client.info("server"))["process_id"]
     os.kill(pid, signal.SIGSTOP)
     try:
-        through = 0
+        through, started = 0, time.monotonic()
         for _ in range(30):
             through += (await one.get("/thing")).status == 200
-        assert 20 <= through <= 22
+        assert 20 <= through <= 21 + (time.monotonic() - started) * 20 / 60
         two = {"X-API-Key": "x"}
         login = await one.post("login", {"name": "a", "password": "b"}, headers=two)
         assert login.status in (429, 503)

@@ -126,7 +126,7 @@ async def test_50_refreshes_at_once_on_two_processes_give_one_successor(
     assert (status, told["code"]) == (401, "invalid_grant")
     for server in pair.servers:
         assert (await post(server, "refresh", newest))[0] == 401
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(15):
             headers = {"Authorization": f"Bearer {tokens['access_token']}"}
             while await get(server, "/api/v1/auth/me", headers) != 401:
                 await asyncio.sleep(0.05)
@@ -137,7 +137,7 @@ async def test_logout_by_command_ends_sessions_in_running_servers(pair: Pair, an
     headers = {"Authorization": f"Bearer {tokens['access_token']}"}
     assert await get(pair.servers[1], "/api/v1/auth/me", headers) == 200
     assert pair.run("users", "logout", "anna").returncode == 0
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         while await get(pair.servers[1], "/api/v1/auth/me", headers) != 401:
             await asyncio.sleep(0.05)
 
@@ -166,7 +166,7 @@ async def test_keys_by_command_work_and_are_revoked_in_running_servers(pair: Pai
     assert key.partition(".")[0] in listed
     assert key.partition(".")[2] not in listed
     assert pair.run("keys", "revoke", key.partition(".")[0]).returncode == 0
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         while await get(pair.servers[0], "/metrics", {"X-API-Key": key}) != 401:
             await asyncio.sleep(0.1)
     assert "revoked" in pair.run("keys", "list").stdout

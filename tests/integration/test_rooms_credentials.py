@@ -23,7 +23,7 @@ from tests.valkey import ValkeyProcess
 KEY = "k" * 32
 PASSWORD = "correct horse battery staple"
 GRANTS = {"room_join": True, "can_subscribe": True, "can_chat": True}
-WITHIN_S = 8.0
+WITHIN_S = 20.0
 """A look every 2 s, what is known of a key for 2 s more, and a machine that is busy."""
 
 
@@ -101,7 +101,7 @@ async def test_who_does_not_renew_is_sent_away_and_who_does_stays(
     guarded: Servers, http: aiohttp.ClientSession
 ) -> None:
     short, renewing = [
-        await enter(guarded, http, await short_token(guarded, subject, 5.0))
+        await enter(guarded, http, await short_token(guarded, subject, 7.0))
         for subject in ("static:short", "static:renewing")
     ]
     expires_at = renewing.welcomes[0]["expires_at"]
@@ -182,7 +182,7 @@ async def test_a_page_of_another_site_opens_no_socket_with_a_ticket(
         status = 101
         try:
             async with http.ws_connect(url, headers={"Origin": origin}) as socket:
-                assert (await socket.receive_json(timeout=5.0))["type"] == "welcome"
+                assert (await socket.receive_json(timeout=20.0))["type"] == "welcome"
         except aiohttp.WSServerHandshakeError as refused:
             status = refused.status
         assert status == expected, origin

@@ -22,6 +22,8 @@ KEY = "k" * 32
 PASSWORD = "correct horse battery staple"
 SOON_S = 2.0
 """Within which whoever came by an invitation is gone with it."""
+BUSY_S = 3.0
+"""What a busy machine may add to that."""
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +113,7 @@ class Party:
 
     async def refused_everywhere(self, name: str) -> None:
         """A guest's token is refused, by each server within a second: what it knows is so old."""
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(SOON_S + BUSY_S):
             for at in (0, 1):
                 while (refused := await self.code(name, at=at)) is None:
                     await asyncio.sleep(0.05)
@@ -132,11 +134,11 @@ async def party(guarded: Servers, http: aiohttp.ClientSession) -> AsyncIterator[
     await asyncio.gather(*(member.stop() for member in made.members))
 
 
-async def gone(*members: RoomMember, within_s: float = SOON_S) -> None:
+async def gone(*members: RoomMember) -> None:
     """All are sent away, soon."""
-    async with asyncio.timeout(within_s):
+    async with asyncio.timeout(SOON_S + BUSY_S):
         for member in members:
-            await member.until(lambda m: m.close_codes, within_s)
+            await member.until(lambda m: m.close_codes)
     assert [member.close_codes for member in members] == [[4403]] * len(members)
 
 
@@ -209,7 +211,7 @@ async def test_on_an_open_server_those_who_came_invited_end_too(
     assert party.tokens == {}, "nobody is told from others here"
     owner = await party.enter(await party.have("POST", "join", {"name": "Own"}, None), at=1)
     await party.have("DELETE", f"invitations/{made['id']}")
-    await gone(invited, within_s=SOON_S + 1.0)
+    await gone(invited)
     await still_there(owner)
     await owner.stop()
     await invited.stop()
@@ -365,7 +367,7 @@ async def test_a_guest_that_renews_its_token_stays_beyond_its_end(party: Party) 
     await party.make("long")
     made = await party.invite(max_uses=1)
     host = await party.minted("host", "host")
-    token = await short_lived(party.servers, party.room, made["id"], 5.0)
+    token = await short_lived(party.servers, party.room, made["id"], 7.0)
     guest = await party.enter(await party.have("POST", "join", {}, token))
     ends_at = guest.welcomes[0]["expires_at"]
     renewed = await party.have("POST", "tokens/renew", None, token)

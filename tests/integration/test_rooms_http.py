@@ -169,7 +169,7 @@ async def test_who_is_banned_stays_out_on_every_instance(api: Api) -> None:
         )
         token = await token_for(api, "bans", "troll")
         troll = await enter(session, api, "bans", "Troll", token)
-        await host.wait_for("member.joined")
+        await host.wait_for("member.joined", lambda m: m["member"]["member_id"] == troll.id)
         await host.do("member.ban", member_id=troll.id)
         await troll.wait(lambda: troll.close_codes == [4403])
         for _ in range(2):
@@ -186,9 +186,9 @@ async def test_a_page_is_told_why_it_may_not_come_in(api: Api) -> None:
             f"{api.servers[0].ws_url}/ws?room=secret&refuse=close",
             headers={"Authorization": f"Bearer {token}"},
         )
-        told = await socket.receive_json(timeout=5.0)
+        told = await socket.receive_json(timeout=20.0)
         assert told["problem"]["code"] == "wrong_room"
-        await socket.receive(timeout=5.0)
+        await socket.receive(timeout=20.0)
         assert socket.close_code == 4403
 
 

@@ -13,7 +13,7 @@ from mediaserver.identity.tables import METADATA
 from mediaserver.kernel.errors import ConfigurationError, Unavailable
 from mediaserver.stores.database import Database
 from mediaserver.stores.embedded import MAX_SOCKET_PATH_BYTES, EmbeddedValkey
-from mediaserver.stores.redis import RedisStore
+from mediaserver.stores.redis import SOCKET_TIMEOUT_S, RedisStore
 from tests.postgres import NoPostgres, run_postgres
 
 
@@ -21,7 +21,7 @@ async def pid_of(store: RedisStore) -> int:
     return int((await store.client.info("server"))["process_id"])
 
 
-async def answers(store: RedisStore, within_s: float = 10.0) -> None:
+async def answers(store: RedisStore, within_s: float = 30.0) -> None:
     async with asyncio.timeout(within_s):
         while True:
             try:
@@ -36,7 +36,7 @@ async def test_it_starts_fast_keeps_its_data_and_ends(tmp_path: Path) -> None:
     loop = asyncio.get_running_loop()
     started = loop.time()
     async with EmbeddedValkey(tmp_path) as valkey, RedisStore(valkey.url) as store:
-        assert loop.time() - started < 3.0
+        assert loop.time() - started < 8.0
         await store.client.set("kept", "yes")
         pid = await pid_of(store)
         config = await store.client.config_get("*")
@@ -64,7 +64,7 @@ async def test_two_share_it_and_whoever_stays_keeps_it(tmp_path: Path) -> None:
         assert await pid_of(store) != pid
     await second.aclose()
     assert first._guardian is not None
-    async with asyncio.timeout(5):  # the last one has gone: it ends
+    async with asyncio.timeout(20):  # the last one has gone: it ends
         while first._guardian.poll() is None:
             await asyncio.sleep(0.02)
     assert not Path(second.url.removeprefix("unix://")).exists()
@@ -73,12 +73,14 @@ async def test_two_share_it_and_whoever_stays_keeps_it(tmp_path: Path) -> None:
 async def test_its_guardians_death_is_survived(tmp_path: Path) -> None:
     async with EmbeddedValkey(tmp_path) as valkey, RedisStore(valkey.url) as store:
         await store.client.set("kept", "yes")
-        await asyncio.sleep(1.1)  # the append-only file is written every second
+        async with asyncio.timeout(20):  # what is in the append-only file outlives a kill
+            while (await store.client.info("persistence"))["aof_buffer_length"]:
+                await asyncio.sleep(0.02)
         guardian = valkey._guardian
         assert guardian is not None
         pid = await pid_of(store)
         guardian.kill()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while valkey._guardian is guardian:
                 await asyncio.sleep(0.05)
         await answers(store)
@@ -107,14 +109,14 @@ async def test_a_hung_redis_is_noticed_in_time_and_then_fails_fast(
         with pytest.raises(Unavailable) as caught:
             await redis.ping()
         assert caught.value.specific_code == "redis_down"
-        assert loop.time() - started < 3.0
+        assert loop.time() - started < SOCKET_TIMEOUT_S + 2.0
         started = loop.time()
         with pytest.raises(Unavailable):
             await redis.ping()
-        assert loop.time() - started < 0.1
+        assert loop.time() - started < SOCKET_TIMEOUT_S / 4, "it is not asked again"
     finally:
         os.kill(pid, signal.SIGCONT)
-    await answers(redis, within_s=1.0)
+    await answers(redis)
 
 
 async def test_a_script_is_sent_again_to_a_server_that_forgot_it(redis: RedisStore) -> None:
@@ -126,9 +128,9 @@ async def test_a_script_is_sent_again_to_a_server_that_forgot_it(redis: RedisSto
 
 async def test_a_blocking_client_waits_without_holding_others_up(redis: RedisStore) -> None:
     blocking = redis.blocking_client()
-    waiting = asyncio.ensure_future(blocking.xread({"stream": "$"}, block=5000))
+    waiting = asyncio.ensure_future(blocking.xread({"stream": "$"}, block=14_000))
     await redis.ping()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not (await redis.client.info("clients"))["blocked_clients"]:
             await asyncio.sleep(0.01)
         await redis.client.xadd("stream", {"a": "b"})
