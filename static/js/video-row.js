@@ -1,6 +1,6 @@
 /** One video of the library, or one on its way there, as a row that changes in place. */
 
-import { $, icon, make } from "./dom.js";
+import { $, icon, make, sentence } from "./dom.js";
 import { openMenu } from "./menu.js";
 import { clock, day, percent, size, span } from "./units.js";
 
@@ -154,13 +154,13 @@ function wordsOf(info, { mayResume }) {
       return [["Being uploaded", by].filter(Boolean).join(" ") + `, ${done} of ${size(info.size_bytes)}`, false];
     }
     default:
-      return [info.problem ?? "It could not be prepared.", true];
+      return [sentence(info.problem ?? "it could not be prepared"), true];
   }
 }
 
 /** @returns {[string, boolean]} */
 function wordsOfUpload({ state, sentBytes, sizeBytes, leftS, problem }) {
-  if (state === "failed") return [problem.detail || problem.title, true];
+  if (state === "failed") return [sentence(problem.detail || problem.title), true];
   if (state === "waiting") return [`Waits for its turn, ${size(sizeBytes)}`, false];
   const sent = `${size(sentBytes, sizeBytes)} of ${size(sizeBytes)}`;
   if (problem) return [`${sent} · ${problem.title}, trying again`, true];
