@@ -31,8 +31,8 @@ log = get_logger(__name__)
 KEPT_FREE_BYTES = 2**30
 UPLOAD_IDLE_S = 24 * 3600
 """An upload that nothing was added to for so long is deleted."""
-STALLED_S = 30.0
-"""How long a sender may send nothing."""
+STALLED_S = 60.0
+"""How long nothing may come, at the utmost: who hands the chunks in gives a sender up before."""
 TIDIED_EVERY_S = 60.0
 _BUFFER_BYTES = 1 << 20
 _NOTED_EVERY_S = 1.0
