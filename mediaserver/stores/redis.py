@@ -287,10 +287,18 @@ def _behind_sentinels(url: str, scheme: str, connections: int, options: dict[str
 
 
 class _WaitingCluster(RedisCluster):
-    """Whoever finds all connections taken waits, as with one server; redis-py's own refuses."""
+    """Whoever finds all connections taken waits, as with one server; redis-py's own refuses.
+
+    redis-py sends a command that comes before it knows the nodes to any of them, and at every fifth
+    that was sent to the wrong one it closes all connections, also those that others wait on. Here
+    the nodes are known first; a slot that moved is noted alone, and a lost node has all of them
+    read anew.
+    """
 
     def __init__(self, at_once: int, **options: Any) -> None:
-        super().__init__(max_connections=at_once + _SPARE_CONNECTIONS, **options)
+        super().__init__(
+            max_connections=at_once + _SPARE_CONNECTIONS, reinitialize_steps=0, **options
+        )
         self._free = asyncio.Semaphore(at_once)
         kind = _sharing_trust(self.connection_kwargs["connection_class"])
         self.connection_kwargs["connection_class"] = kind  # of nodes that are found later
@@ -302,6 +310,8 @@ class _WaitingCluster(RedisCluster):
         async with asyncio.timeout(SOCKET_TIMEOUT_S):
             await self._free.acquire()
         try:
+            if self.get_default_node() is None:
+                await self.initialize()
             return await super().execute_command(*arguments, **options)
         finally:
             self._free.release()
