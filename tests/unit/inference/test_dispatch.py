@@ -145,7 +145,7 @@ Wait = Callable[[Callable[[], bool]], Awaitable[None]]
 @pytest.fixture
 def until() -> Wait:
     async def wait(condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(5.0):
+        async with asyncio.timeout(20.0):
             while not condition():
                 await asyncio.sleep(0.005)
 
@@ -165,7 +165,7 @@ class FailingRecogniser(ScriptedRecogniser):
 
     def recognise(self, jobs: list[Job]) -> list[Heard]:
         self.calls += 1
-        self.gate.wait(5.0)
+        self.gate.wait(30.0)
         if self.failures_left:
             self.failures_left -= 1
             raise RuntimeError("out of memory")
@@ -243,7 +243,7 @@ async def test_one_bad_stream_does_not_harm_those_in_its_batch(until: Wait) -> N
         feed(dispatcher, stream, sink, script)
         if name != "bad":
             good.append((stream, sink, script))
-        await asyncio.sleep(0.02)  # the first is in decode when the others come
+        await until(lambda: recogniser.calls == 1)  # the first is in decode when the others come
     recogniser.gate.set()
     await until(lambda: all(stream.done for stream, _, _ in good))
     for _, sink, script in good:
@@ -309,7 +309,7 @@ async def test_work_that_waits_for_the_model_is_measured(until: Wait) -> None:
     recogniser.gate.clear()
     dispatcher = Dispatcher(recogniser, refuse)
     dispatcher.start()
-    streams = []
+    streams, started = [], time.monotonic()
     for i in range(3):
         script = fluent(2.0)
         streams.append(new_stream(recogniser, f"s{i}", script))
@@ -318,7 +318,7 @@ async def test_work_that_waits_for_the_model_is_measured(until: Wait) -> None:
     await asyncio.sleep(0.3)
     recogniser.gate.set()
     await until(lambda: all(stream.done for stream in streams))
-    assert 0.02 < dispatcher.queue_delay_s < 0.3
+    assert 0.02 < dispatcher.queue_delay_s < time.monotonic() - started
     await dispatcher.aclose()
 
 
@@ -342,15 +342,15 @@ async def test_decodes_are_thorough_while_nothing_waits(until: Wait) -> None:
     await dispatcher.aclose()
 
 
-async def test_closing_does_not_wait_for_a_decode_that_hangs() -> None:
+async def test_closing_does_not_wait_for_a_decode_that_hangs(until: Wait) -> None:
     recogniser = FailingRecogniser(slots=1)
     recogniser.gate.clear()
     dispatcher = Dispatcher(recogniser, refuse)
     dispatcher.start()
     script = fluent(2.0)
     feed(dispatcher, new_stream(recogniser, "s", script), Sink(), script)
-    await asyncio.sleep(0.05)
+    await until(lambda: recogniser.calls == 1)
     started = time.monotonic()
     await dispatcher.aclose()
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < 10.0, "it hangs for longer"
     recogniser.gate.set()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from mediaserver.kernel.channels import Channel, ChannelClosed, Latest, Outbox, WhenFull
 from mediaserver.kernel.errors import SlowConsumer
 
-SOON_S = 2.0
+SOON_S = 15.0
 
 
 # ---- Channel -------------------------------------------------------------------------------

@@ -84,11 +84,11 @@ def begin(there: Answering, member_id: str = MEMBER) -> tuple[WrittenSource, Loc
 
 
 async def got(tap: Any) -> Any:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         return await tap.get()
 
 
-async def until(look: Any, timeout_s: float = 5.0) -> None:
+async def until(look: Any, timeout_s: float = 20.0) -> None:
     async with asyncio.timeout(timeout_s):
         while not look():
             await asyncio.sleep(0.01)
@@ -151,7 +151,7 @@ async def test_a_broken_link_is_made_anew_and_goes_on(there: Answering, here: Li
             number += 1
             source.fanout.deliver(picture(number, keyframe=True))
             await asyncio.sleep(0.02)
-            assert number < 200
+            assert number < 1000
         assert (await got(tap)).keyframe
     assert link.end_reason is None
 
@@ -164,7 +164,7 @@ async def test_another_broadcast_after_a_break_is_another_one(
     there.broadcasts._broadcasts.clear()  # its end is not heard of: the instance is a new one
     begin(there)
     there.cut()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await link.ended.wait()
     assert link.end_reason == "replaced"
     assert before.end_reason is None
@@ -177,7 +177,7 @@ async def test_a_link_that_stays_broken_is_lost(
     begin(there)
     link = await here.hold(ROOM, MEMBER)
     await there.server.close()
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(20):
         await link.ended.wait()
     assert link.end_reason == "lost"
 

@@ -42,7 +42,7 @@ class Seat:
         self.sent_away.append(code)
 
     async def until(self, look: Callable[[], bool]) -> None:
-        async with asyncio.timeout(5.0):
+        async with asyncio.timeout(20.0):
             while not look():
                 await asyncio.sleep(0.005)
 
@@ -177,7 +177,7 @@ async def test_finals_wait_for_redis_up_to_a_bound_and_come_once(
             with pytest.raises(Unavailable):
                 await hub.join("other", Newcomer("x"), Seat())
             own.start()
-            async with asyncio.timeout(5.0):
+            async with asyncio.timeout(20.0):
                 await room.commits.drained()
             loaded = await room.log.load()
             assert loaded is not None
@@ -202,7 +202,7 @@ async def test_events_that_come_while_the_log_is_asked_do_not_make_it_look_short
 
     monkeypatch.setattr(room.log, "load", load_slowly)
     log_id = room.replica.log_id
-    async with asyncio.timeout(5.0):
+    async with asyncio.timeout(20.0):
         await room.sync()
     found = await load()
     assert found is not None

@@ -226,7 +226,7 @@ async def test_close_ends_a_thread_that_waits_for_bytes(pool: DecoderPool) -> No
     async for _ in decoder.feed(data[: len(data) // 2]):
         pass
     assert pool.active == 1
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(15):
         await decoder.close()
     assert pool.active == 0
 
@@ -236,7 +236,7 @@ async def test_close_ends_a_thread_whose_audio_nobody_takes(pool: DecoderPool) -
     data = encode(Recipe("ogg", "libopus", bit_rate=6_000), np.tile(VOICE, 20))
     async for _ in decoder.feed(data):
         break  # 80 s were sent, a part is taken
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(15):
         await decoder.close()
     assert pool.active == 0
 
@@ -296,7 +296,7 @@ async def test_closing_the_pool_ends_every_thread() -> None:
             pass
     assert pool.active == 3
     pool.close()
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(15):
         while pool.active:
             await asyncio.sleep(0.01)
     with pytest.raises(Unavailable):

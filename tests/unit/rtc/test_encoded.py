@@ -70,12 +70,12 @@ async def test_a_reader_that_waits_is_woken_by_a_frame_and_by_the_end() -> None:
     reading = asyncio.ensure_future(tap.get())
     await asyncio.sleep(0)
     source.fanout.deliver(audio(1))
-    assert await asyncio.wait_for(reading, 1) == audio(1)
+    assert await asyncio.wait_for(reading, 15) == audio(1)
     reading = asyncio.ensure_future(tap.get())
     await asyncio.sleep(0)
     source.fanout.close()
     with pytest.raises(ChannelClosed):
-        await asyncio.wait_for(reading, 1)
+        await asyncio.wait_for(reading, 15)
     assert source.watched == [True, False]
     with pytest.raises(ChannelClosed):
         await source.fanout.open().get()

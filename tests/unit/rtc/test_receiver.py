@@ -152,7 +152,7 @@ async def test_reports_tell_the_sender_of_losses_and_of_the_wanted_bitrate() -> 
             ntp_timestamp=0x0001_2345_6789_0000, rtp_timestamp=0, packet_count=3, octet_count=300
         )
         await receiver._handle_rtcp_packet(RtcpSrPacket(ssrc=1, sender_info=sender))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not wire.sent_of(RtcpPsfbPacket):
                 await asyncio.sleep(0.05)
     report = wire.sent_of(RtcpRrPacket)[0]
@@ -160,7 +160,7 @@ async def test_reports_tell_the_sender_of_losses_and_of_the_wanted_bitrate() -> 
     block = report.reports[0]
     assert (block.ssrc, block.packets_lost, block.highest_sequence) == (1, 2, 5)
     assert block.lsr == 0x2345_6789
-    assert block.dlsr < 3 * 65_536
+    assert block.dlsr < 10 * 65_536
     assert sink.reports == [SenderTime(1, 0, 0x0001_2345_6789_0000 / 2**32)]
     remb = wire.sent_of(RtcpPsfbPacket)[0]
     assert isinstance(remb, RtcpPsfbPacket)

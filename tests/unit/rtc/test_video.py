@@ -60,14 +60,14 @@ async def test_viewers_get_the_newest_frame_and_the_last_one_stops_the_decoding(
                 track.rtp(packet, VP8)
             one, two = track.open_viewer(), track.open_viewer()
             assert track.wanted_bps() == VIEWED_BPS
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while not feedback.pictures:
                     await asyncio.sleep(0.01)
             assert feedback.pictures == [SSRC]
             for number in range(5):
                 for packet in sender.picture(key=number == 0):
                     track.rtp(packet, VP8)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 frame = await one.frame()
                 assert (frame.width, frame.height) == (160, 120)
                 while one.slot.replaced + two.slot.replaced < 4:
@@ -122,12 +122,12 @@ async def test_pictures_are_put_together_once_for_viewers_and_for_who_forwards()
             assembly = track._assembly
             with track.open_viewer() as viewer:
                 assert track._assembly is assembly
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(20):
                     while not feedback.pictures:
                         await asyncio.sleep(0.01)
                 for packet in sender.picture(key=True):
                     track.rtp(packet, VP8)
-                await asyncio.wait_for(viewer.frame(), 5)
+                await asyncio.wait_for(viewer.frame(), 20)
                 assert len(forwarded) == 4
             assert track.wanted
             assert track._decoding is None

@@ -141,7 +141,7 @@ class Stage:
                 await worker.start()
             self.client.add(worker.url)
         if workers is None or workers:
-            assert await self.client.wait_ready(5.0)
+            assert await self.client.wait_ready(20.0)
 
     async def aclose(self) -> None:
         for track in self._tracks:

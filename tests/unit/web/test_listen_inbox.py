@@ -21,14 +21,14 @@ async def test_who_writes_too_much_waits_for_the_reader() -> None:
     await asyncio.sleep(0.01)
     assert not second.done()
     assert await inbox.get() == "first"
-    await asyncio.wait_for(second, 1)
+    await asyncio.wait_for(second, 15)
     assert await inbox.get() == "second"
 
 
 async def test_an_item_without_a_size_never_waits() -> None:
     inbox: Inbox[str] = Inbox(100)
     await inbox.put("large", 150)
-    await asyncio.wait_for(inbox.put("the end"), 1)
+    await asyncio.wait_for(inbox.put("the end"), 15)
 
 
 async def test_close_frees_who_waits_and_keeps_what_is_inside() -> None:
@@ -37,7 +37,7 @@ async def test_close_frees_who_waits_and_keeps_what_is_inside() -> None:
     waiting = asyncio.ensure_future(inbox.put("dropped", 1))
     await asyncio.sleep(0.01)
     inbox.close()
-    await asyncio.wait_for(waiting, 1)
+    await asyncio.wait_for(waiting, 15)
     await inbox.put("too late")
     assert await inbox.get() == "kept"
     with pytest.raises(TimeoutError):
