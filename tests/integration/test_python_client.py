@@ -240,7 +240,8 @@ async def test_members_of_a_room_hear_and_read_one_another(
         heard: list[Caption] = []
         reading = asyncio.create_task(read_finals(reader, heard))
         await publication.wait()
-        await asyncio.sleep(0.5)
+        while len(heard) < len(publication.transcript().splitlines()):
+            await asyncio.sleep(0.02)
         await reader.close()
         await reading
     assert clip.wer(text_of(heard)) <= WER_MOST
@@ -386,7 +387,8 @@ async def test_ctrl_c_ends_the_command_with_the_words_so_far(
     )  # fmt: skip
     try:
         async with asyncio.timeout(ENDS_S):
-            await asyncio.sleep(6.0)
+            assert process.stdout is not None
+            first = await process.stdout.readline()
             process.send_signal(signal.SIGINT)
             out, err = await process.communicate()
     finally:
@@ -394,5 +396,5 @@ async def test_ctrl_c_ends_the_command_with_the_words_so_far(
             process.kill()
             await process.wait()
     assert (process.returncode, err) == (130, b"")
-    words = out.decode().lower().split()
-    assert 5 < len(words) < 40
+    words = (first + out).decode().lower().split()
+    assert 5 < len(words) < len(clip.text.split()) / 3

@@ -111,7 +111,7 @@ async def test_keys_are_made_used_listed_and_revoked(admin: Api, urls: list[str]
         assert (listed.key, listed.revoked_at) == (None, None)
         assert listed.last_used_at is not None
         await admin.revoke_key(made.id)
-        async with asyncio.timeout(5.0):  # what is known of a key is 2 s old at most
+        async with asyncio.timeout(15.0):  # what is known of a key is 2 s old at most
             while (code := await code_of(bot.me())) is None:
                 await asyncio.sleep(0.05)
         assert code == "wrong_key"
@@ -124,7 +124,7 @@ async def test_a_ticket_opens_the_room_that_it_is_for(admin: Api, urls: list[str
     assert (ticket.room, ticket.expires_in_s) == ("lobby", 30.0)
     at = f"{urls[1].replace('http', 'ws', 1)}/ws?ticket={ticket.ticket}"
     async with aiohttp.ClientSession() as http, http.ws_connect(at) as socket:
-        welcome = await socket.receive_json(timeout=5.0)
+        welcome = await socket.receive_json(timeout=20.0)
         assert (welcome["type"], welcome["room"]) == ("welcome", "lobby")
 
 

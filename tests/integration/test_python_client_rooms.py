@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -64,9 +65,9 @@ async def test_bots_on_two_servers_watch_together(two: Servers) -> None:
         join_room(other, "film", name="Guest") as guest,
     ):
         assert (host.role, guest.role) == ("host", "member")
-        await host.until(lambda: len(host.members) == 2, 5)
+        await host.until(lambda: len(host.members) == 2, 20)
         async with Follower(host, TimePlayer()) as first, Follower(guest, TimePlayer()) as second:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while not (first.synchronised and second.synchronised):
                     await asyncio.sleep(0.05)
             item = await host.add_to_queue("http://127.0.0.1/a.mp4", title="A", duration_s=600)
@@ -80,20 +81,24 @@ async def test_bots_on_two_servers_watch_together(two: Servers) -> None:
                 lambda: (
                     guest.playback and guest.playback.playing and not guest.playback.waiting_for
                 ),
-                5,
+                20,
             )
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(40):
                 while first.drift_s is None or second.drift_s is None:
                     await asyncio.sleep(0.05)
-                await asyncio.sleep(1.5)
-            assert first.position_s == pytest.approx(second.position_s, abs=0.03)
-            assert abs(first.drift_s) < 0.2
-            assert abs(second.drift_s) < 0.2
+                while not together(first, second):
+                    await asyncio.sleep(0.05)
             await guest.seek(300)
-            await host.until(lambda: host.playback and host.playback.position_s == 300, 5)
-            async with asyncio.timeout(5):
+            await host.until(lambda: host.playback and host.playback.position_s == 300, 20)
+            async with asyncio.timeout(20):
                 while (first.position_s or 0) < 300.2:
                     await asyncio.sleep(0.05)
+
+
+def together(first: Follower, second: Follower) -> bool:
+    """Whether both are where the room is, and thus at the same place."""
+    drifts_s = [abs(follower.drift_s or 0.0) for follower in (first, second)]
+    return max(drifts_s) < 0.2 and first.position_s == pytest.approx(second.position_s, abs=0.03)
 
 
 async def test_the_end_of_an_item_brings_the_next_one_once(two: Servers) -> None:
@@ -128,12 +133,12 @@ async def test_chat_roles_and_moderation(two: Servers) -> None:
     ):
         said = await bob.chat("hello <b>", mentions=[bob.member("Host")])
         assert said.mentions == (host.member_id,)
-        await host.until(lambda: host.chat_history, 5)
+        await host.until(lambda: host.chat_history, 20)
         answer = await host.chat("hi", reply_to=said)
         assert answer.reply_to == said.id
         await host.react_to(said, "🎉")
         await bob.edit_chat(said, "hello")
-        await bob.until(lambda: bob.chat_history[0].reactions, 5)
+        await bob.until(lambda: bob.chat_history[0].reactions, 20)
         assert bob.chat_history[0].text == "hello"
         assert bob.chat_history[0].reactions == {"🎉": (host.member_id,)}
         with pytest.raises(Refused) as refused:
@@ -144,30 +149,30 @@ async def test_chat_roles_and_moderation(two: Servers) -> None:
         assert refused.value.code == "not_granted"
 
         await bob.set_caption_language("es")
-        await host.until(lambda: host.member("Bob").caption_language == "es", 5)
+        await host.until(lambda: host.member("Bob").caption_language == "es", 20)
         waiting = asyncio.ensure_future(anext(bob.reactions()))
         await asyncio.sleep(0)
         await host.react("👏")
         assert (await waiting).emoji == "👏"
 
         await host.mute(bob.member_id, chat=True)
-        await bob.until(lambda: not bob.grants.can_chat, 5)
+        await bob.until(lambda: not bob.grants.can_chat, 20)
         with pytest.raises(Refused) as refused:
             await bob.chat("muted?")
         assert refused.value.code == "muted"
         await host.mute(bob.member_id, chat=False)
         await host.change_settings(slow_mode_s=60, everyone_controls=False)
-        await bob.until(lambda: bob.settings and bob.settings.slow_mode_s == 60, 5)
-        await bob.until(lambda: bob.grants.can_chat and not bob.grants.can_control, 5)
+        await bob.until(lambda: bob.settings and bob.settings.slow_mode_s == 60, 20)
+        await bob.until(lambda: bob.grants.can_chat and not bob.grants.can_control, 20)
         await bob.chat("first")
         with pytest.raises(Refused) as refused:
             await bob.chat("second")
         assert refused.value.code == "slow_mode"
         assert (refused.value.problem.retry_after_s or 0) > 50
         await host.set_role(bob.member_id, "cohost")
-        await bob.until(lambda: bob.role == "cohost" and bob.grants.can_control, 5)
+        await bob.until(lambda: bob.role == "cohost" and bob.grants.can_control, 20)
         await host.kick(bob.member_id, "enough")
-        await asyncio.wait_for(drain(bob), 10)
+        await asyncio.wait_for(drain(bob), 30)
         assert isinstance(bob.over, SentAway)
         assert (bob.over.why, bob.state.left) == ("sent away", "kicked")
         await host.close_room()
@@ -216,8 +221,11 @@ async def test_a_killed_server_costs_nothing(tmp_path: Path) -> None:
             told += await talking
             mine = await own
             last = await stayer.chat("the end")
-            await mover.until(lambda: last.id in mover.state.chat, 10)
-            await asyncio.sleep(0.2)
+            for session in (mover, stayer):
+                await session.until(partial(said, session, last.id), 30)
+            async with asyncio.timeout(30):
+                while "the end" not in heard:
+                    await asyncio.sleep(0.02)
             listening.cancel()
             await asyncio.gather(listening, return_exceptions=True)
             assert mover.member_id == me
@@ -228,6 +236,10 @@ async def test_a_killed_server_costs_nothing(tmp_path: Path) -> None:
             assert mover.playback is not None
             assert (mover.playback.item_id, mover.playback.playing) == (item.item_id, True)
             assert {m.name for m in mover.members} == {"Mover", "Stayer"}
+
+
+def said(session: RoomSession, message_id: str) -> bool:
+    return message_id in session.state.chat
 
 
 def note(message: object, events: list[int]) -> None:
@@ -265,7 +277,7 @@ async def test_private_rooms_want_an_invitation(guarded: Servers) -> None:
             # Coming back needs no second use: the guest has a token of its own.
             me = gina.member_id
             proxy.cut()
-            await gina.until(lambda: gina.reconnects == 1, 10)
+            await gina.until(lambda: gina.reconnects == 1, 30)
             assert gina.member_id == me
             assert [member.name for member in await api.members("secret")] == ["Gina"]
             with pytest.raises(Refused) as refused:
@@ -387,14 +399,14 @@ async def guests_of_the_party(two: Servers, room: str, invitation: str) -> None:
         join_room(two[0].url, room, name="Ann", invitation=invitation) as ann,
         join_room(two[1].url, room, name="Bob", invitation=invitation) as bob,
     ):
-        await ann.until(lambda: len(ann.queue) == 2, 10)
+        await ann.until(lambda: len(ann.queue) == 2, 30)
         async with Follower(ann, TimePlayer()), Follower(bob, TimePlayer()) as follower:
-            await bob.until(lambda: bob.playback and bob.playback.playing, 10)
-            await bob.until(lambda: bob.playback and not bob.playback.waiting_for, 10)
+            await bob.until(lambda: bob.playback and bob.playback.playing, 30)
+            await bob.until(lambda: bob.playback and not bob.playback.waiting_for, 30)
             while (follower.position_s or 0) < 1:
                 await asyncio.sleep(0.05)
             asked = await bob.chat("!where")
-            await ann.until(lambda: any(c.reply_to == asked.id for c in ann.chat_history), 5)
+            await ann.until(lambda: any(c.reply_to == asked.id for c in ann.chat_history), 20)
             said = ann.chat_history[-1]
             assert re.fullmatch(r"at [0-9]+ s", said.text)
             assert said.name == "Host bot"
@@ -403,7 +415,7 @@ async def guests_of_the_party(two: Servers, room: str, invitation: str) -> None:
                 lambda: bob.playback and bob.playback.item_id == bob.queue[1].item_id, 5
             )
             await ann.chat("!end")
-            await asyncio.wait_for(asyncio.gather(drain(ann), drain(bob)), 10)
+            await asyncio.wait_for(asyncio.gather(drain(ann), drain(bob)), 30)
             assert isinstance(ann.over, SentAway)
             assert ann.over.why == "closed"
 

@@ -50,7 +50,7 @@ async def tracks(worker_url: str) -> AsyncIterator[Tracks]:
 
 async def resident_mb(tracks: Tracks) -> float:
     (worker,) = tracks.client.workers
-    status = await worker.stub.Status(pb.StatusRequest(), timeout=5.0)
+    status = await worker.stub.Status(pb.StatusRequest(), timeout=20.0)
     return float(status.resident_bytes) / 1e6
 
 
@@ -84,12 +84,12 @@ async def test_an_endless_silent_stream_costs_nothing(tracks: Tracks) -> None:
     quiet = np.zeros(60 * SAMPLE_RATE_HZ, dtype=np.float32)
     (worker,) = tracks.client.workers
     before = await resident_mb(tracks)
-    computed_s = (await worker.stub.Status(pb.StatusRequest(), timeout=5.0)).computed_s
+    computed_s = (await worker.stub.Status(pb.StatusRequest(), timeout=20.0)).computed_s
     for minute in range(5):
         push(track, quiet)
         await until(partial(processed, track, 60 * (minute + 1) - 1.0))
     await track.end()
-    status = await worker.stub.Status(pb.StatusRequest(), timeout=5.0)
+    status = await worker.stub.Status(pb.StatusRequest(), timeout=20.0)
     assert not heard.revisions
     assert status.computed_s == computed_s  # silence is not decoded
     assert status.resident_bytes / 1e6 - before < 10.0
@@ -112,7 +112,7 @@ async def status_of(
     """The status that ends a call of these requests."""
 
     async def drain() -> None:
-        async for _ in stub.Transcribe(iter(requests), timeout=5.0):
+        async for _ in stub.Transcribe(iter(requests), timeout=20.0):
             pass
 
     with pytest.raises(grpc.aio.AioRpcError) as refused:
