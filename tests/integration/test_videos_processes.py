@@ -128,6 +128,28 @@ async def test_an_upload_goes_on_at_the_other_when_one_is_killed_in_the_middle(
     assert await asyncio.to_thread(same, kept, data)
 
 
+async def test_a_stop_waits_for_no_sender_and_keeps_what_came(
+    two: Servers, clients: tuple[VideoClient, VideoClient]
+) -> None:
+    place, gate = await clients[0].begin(MIB), asyncio.Event()
+    sending = asyncio.create_task(clients[0].patch(place, 0, trickle(bytes(300_000), gate)))
+    try:
+        async with asyncio.timeout(10):
+            while (await clients[1].patch(place, MIB, b"x")).status != 423:
+                pass
+        code, took_s = await asyncio.to_thread(two[0].stop)
+    finally:
+        gate.set()
+    assert code == 0
+    assert took_s < 10
+    with pytest.raises(aiohttp.ClientError):
+        await sending
+    assert "Traceback" not in two[0].log
+    offset = await clients[1].offset(place)
+    assert offset == 300_000
+    assert (await clients[1].patch(place, offset, bytes(MIB - offset))).status == 204
+
+
 async def test_what_a_killed_process_prepared_is_taken_over(
     two: Servers, clients: tuple[VideoClient, VideoClient], tmp_path: Path
 ) -> None:
