@@ -183,7 +183,7 @@ export class PlaybackFollower {
     this.#beginLanding();
     const offS = Math.abs(player.positionS - state.position_s);
     const seek = offS > EXACT_S && player.seekable && this.#placed !== state.seq;
-    this.#placed = state.seq;
+    if (player.seekable) this.#placed = state.seq;
     if (seek) this.#soughtS = nowS;
     return stepOf(nowS + CONTROL_S, {
       pause: !player.paused,

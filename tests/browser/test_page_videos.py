@@ -69,7 +69,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
 @pytest.fixture
 def servers(valkey_server: ValkeyProcess, tmp_path: Path) -> Iterator[Servers]:
     """Two that share Redis, the database and the folder of videos."""
-    shared = {"storage_url": f"file://{tmp_path}/videos", "secret_key": "s" * 32, "api_key": KEY}
+    shared = {
+        "storage_url": f"file://{tmp_path}/videos",
+        "secret_key": "s" * 32,
+        "access": "guarded",
+    }
     with run_servers(tmp_path, valkey_server, 2, **shared) as running:
         yield running
 
@@ -77,6 +81,26 @@ def servers(valkey_server: ValkeyProcess, tmp_path: Path) -> Iterator[Servers]:
 async def lobby(open_page: OpenPage, server: LiveServer, **options: Any) -> Visit:
     visit = await open_page(server, path="/", before=AS_ADMIN, name="Ann", **options)
     await expect(visit.page.get_by_role("heading", name="Videos")).to_be_visible()
+    return visit
+
+
+async def signed_in(open_page: OpenPage, servers: Servers) -> Visit:
+    """The administrator that the first server made, on its start screen."""
+    told = "".join((server.log_path.parent / "server.out").read_text() for server in servers)
+    found = re.search(r"log in as '(\w+)' with the one-time password (\S+)", told)
+    assert found, told
+    visit = await open_page(servers[0], path="/", name="Ann")
+    visit.expect_error("401")
+    page = visit.page
+    await page.locator("#rooms-sign-in").click()
+    dialog = page.get_by_role("dialog", name="Sign in")
+    await dialog.get_by_label("User name").fill(found.group(1))
+    await dialog.get_by_label("Password").fill(found.group(2))
+    await page.keyboard.press("Enter")
+    change = page.get_by_role("dialog", name="Choose your password")
+    await change.get_by_label("New password").fill("a password of some length")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("button", name="Upload", exact=True)).to_be_visible()
     return visit
 
 
@@ -124,7 +148,7 @@ def empty_after(request: pytest.FixtureRequest) -> Iterator[None]:
 async def test_a_film_is_uploaded_and_watched_on_two_servers_by_a_guest_too(
     servers: Servers, open_page: OpenPage, film: Path
 ) -> None:
-    ann = await lobby(open_page, servers[0])
+    ann = await signed_in(open_page, servers)
     await uploaded(ann.page, film, "Our first film")
     await expect(row(ann.page, "Our first film")).to_contain_text("0:45 · 320×180")
     await ann.page.get_by_role("button", name="Watch together: Our first film").click()

@@ -72,3 +72,13 @@ describe("The clock and the follower", () => {
     assert.equal(new PlaybackFollower(clock).positionS(1), null);
   });
 });
+
+describe("Who comes to a pause", () => {
+  it("is placed as soon as it can seek, and once", () => {
+    const follower = new PlaybackFollower(new ClockSync());
+    follower.update({ epoch: 1, seq: 1, item_id: "q", playing: false, position_s: 42, rate: 1, anchor_s: 0 });
+    const player = { itemId: "q", positionS: 0, paused: true, ready: false, rate: 1, seekable: false, durationS: null };
+    const seeks = [player, { ...player, seekable: true }, { ...player, seekable: true }];
+    assert.deepEqual(seeks.map((each, index) => follower.step(100 + index, each).seekToS), [null, 42, null]);
+  });
+});

@@ -218,7 +218,8 @@ class PlaybackFollower:
         self._begin_landing()
         off_s = abs(player.position_s - state.position_s)
         seek = off_s > EXACT_S and player.seekable and self._placed != state.seq
-        self._placed = state.seq
+        if player.seekable:
+            self._placed = state.seq
         if seek:
             self._sought_s = now_s
         return PlaybackStep(

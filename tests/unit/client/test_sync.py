@@ -264,6 +264,15 @@ def test_pausing_shows_all_the_same_place() -> None:
         assert follower.step(now_s, replace(FILM, position_s=41.5)).seek_to_s is None
 
 
+def test_who_comes_to_a_pause_is_placed_as_soon_as_it_can_seek() -> None:
+    follower = PlaybackFollower(good_clock())
+    follower.update(replace(STATE, playing=False, position_s=42.0))
+    loading = replace(FILM, ready=False, seekable=False)
+    assert follower.step(100, loading).seek_to_s is None
+    assert follower.step(100.5, replace(loading, seekable=True)).seek_to_s == 42.0
+    assert follower.step(101, FILM).seek_to_s is None, "not again: it may not get there"
+
+
 def test_a_change_of_the_rate_does_not_stop_the_player() -> None:
     follower = PlaybackFollower(good_clock(100.0))
     follower.update(replace(STATE, anchor_s=OFFSET_S + 90.0))
