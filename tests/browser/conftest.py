@@ -41,6 +41,9 @@ FAKE_DEVICES = ("--use-fake-device-for-media-stream",)
 ALLOWED = ("--use-fake-ui-for-media-stream",)
 DESKTOP = (1280, 800)
 PHONE = (360, 740)
+BUSY_MS = 20_000
+"""For what a page does at once, on a machine that is busy."""
+expect.set_options(timeout=BUSY_MS)
 LEAD_IN_S = 3.0
 """Silence before the speech: the microphone runs before the connection stands."""
 TAIL_S = 6.0

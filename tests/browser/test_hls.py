@@ -40,6 +40,7 @@ from tests.valkey import ValkeyProcess
 SECONDS = 30.0
 LIVE_S = 40.0
 SAMPLED_S = 3.0
+SHOWN_WITHIN_S = 15.0
 HEVC = Rendition("hevc", 256, 144, 400_000, "hvc1.1.6.L60.B0,mp4a.40.2")
 WITHOUT_NATIVE_HLS = """
     const can = HTMLMediaElement.prototype.canPlayType;
@@ -151,11 +152,16 @@ async def check_together(ann: Visit, ben: Visit) -> None:
             "() => { const v = document.getElementById('player');"
             " return v.paused && !v.seeking && v.readyState >= 3; }"
         )
-    await ann.page.wait_for_timeout(300)  # the picture of a seek is shown a little later
-    places = [await shown_s(visit) for visit in (ann, ben)]
-    for shown, at in places:  # tracks begin apart, pictures are shown ahead
-        assert at - 2.5 / FRAMES_HZ < shown < at + 1.5 / FRAMES_HZ, places
-    assert abs(places[0][0] - places[1][0]) <= 2 / FRAMES_HZ, places
+    began = time.monotonic()
+    while True:  # the picture of a seek is shown a little later
+        places = [await shown_s(visit) for visit in (ann, ben)]
+        # tracks begin apart, pictures are shown ahead
+        if (
+            all(at - 2.5 / FRAMES_HZ < shown < at + 1.5 / FRAMES_HZ for shown, at in places)
+            and abs(places[0][0] - places[1][0]) <= 2 / FRAMES_HZ
+        ):
+            return
+        assert time.monotonic() - began < SHOWN_WITHIN_S, places
 
 
 async def test_what_cannot_be_played_is_said_and_keeps_nobody_waiting(
@@ -174,11 +180,11 @@ async def test_what_cannot_be_played_is_said_and_keeps_nobody_waiting(
         else:
             await play_now(ann, streams.url(path), path)
         for visit in (ann, ben):
-            await expect(visit.page.locator("#stage-note-text")).to_have_text(said, timeout=15_000)
+            await expect(visit.page.locator("#stage-note-text")).to_have_text(said, timeout=40_000)
     started = time.monotonic()
     await play_now(ann, streams.url("private/mpegts/master.m3u8"), "Private")
     await expect_playing(ann)
-    assert time.monotonic() - started < READY_TIMEOUT_S - 2
+    assert time.monotonic() - started < READY_TIMEOUT_S, "nobody is waited for"
     assert await source(ann) == "http", "the browser itself needs no leave"
     await expect(ben.page.locator("#stage-note-text")).to_contain_text("(CORS)")
     await expect(ben.page.locator("#drift-text")).to_have_text("Not shown here")
@@ -196,12 +202,14 @@ async def test_a_live_stream_plays_at_its_newest_for_everybody(
         await expect(visit.page.locator("#drift-text")).to_have_text("Live stream")
         await expect(visit.page.get_by_role("slider", name="Position")).to_be_hidden()
     assert [await source(ann), await source(ben)] == ["blob", "blob"]
+    before_s = time.monotonic()
     await ben.page.get_by_role("button", name="Pause for everyone").click()
     for visit in (ann, ben):
         await visit.page.wait_for_function("() => document.getElementById('player').paused")
     numbers = [(await shown_s(visit))[0] for visit in (ann, ben)]
+    first_s = before_s - streams.live_since_s
     newest_s = time.monotonic() - streams.live_since_s + WINDOW * SEGMENT_S
-    assert newest_s - WINDOW * SEGMENT_S - 4 < min(numbers) <= max(numbers) < newest_s, numbers
+    assert first_s - 4 < min(numbers) <= max(numbers) < newest_s, numbers
     await ann.page.get_by_role("button", name="Play for everyone").click()
     for visit in (ann, ben):
         await expect_playing(visit)
@@ -225,7 +233,7 @@ async def test_a_secure_page_says_that_a_video_is_not(
         await expect(visit.state).to_have_text("Connected")
         await add_film(visit.page, f"http://films.test:{port}/mpegts/master.m3u8", "Insecure")
         text = visit.page.locator("#stage-note-text")
-        await expect(text).to_contain_text("begins with http:", timeout=15_000)
+        await expect(text).to_contain_text("begins with http:", timeout=40_000)
 
 
 @contextlib.asynccontextmanager

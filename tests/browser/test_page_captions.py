@@ -1,5 +1,6 @@
 """The page hears real speech through the real server and worker, and shows what was said."""
 
+import asyncio
 import base64
 import json
 import re
@@ -15,9 +16,9 @@ from tests.live import LiveServer
 from tests.speech import Clip, word_error_rate
 
 Spoken = Callable[[Clip], Path]
-HEARD_TIMEOUT_S = 60.0
+HEARD_TIMEOUT_S = 120.0
 HEARD_TIMEOUT_MS = 1000 * HEARD_TIMEOUT_S
-SETTLED_S = 4.0
+SETTLED_S = 2.0
 MOST_WER = 0.15
 """Of two dozen words: three. The figures that matter are measured in tests/integration."""
 
@@ -32,13 +33,12 @@ async def heard_all(visit: Visit, clip: Clip) -> str:
     """Wait until all of the clip must be on the page, final; return the transcript."""
     page = visit.page
     await visit.tab("Captions")
-    enough = len(clip.text.split()) * 2 // 3
     seen, since = "", time.monotonic()
     deadline = since + HEARD_TIMEOUT_S
     while time.monotonic() < deadline:
         shown = await finals(page)
         open_captions = await page.locator(".entry:not([data-final])").count()
-        if shown != seen or open_captions or len(shown.split()) < enough:
+        if shown != seen or open_captions or word_error_rate(clip.text, shown) > MOST_WER:
             seen, since = shown, time.monotonic()
         elif time.monotonic() - since > SETTLED_S:
             return shown
@@ -70,7 +70,7 @@ async def test_the_page_shows_what_is_said_and_gives_it_as_files(
     await page.get_by_role("radio", name="Camera").check()
     await visit.start()
     await visit.tab("Captions")
-    await expect(visit.state).to_have_text("Live", timeout=15_000)
+    await expect(visit.state).to_have_text("Live", timeout=40_000)
 
     tentative = page.locator(".entry .tentative")
     await expect(tentative.first).to_be_visible(timeout=HEARD_TIMEOUT_MS)
@@ -90,7 +90,7 @@ async def test_the_page_shows_what_is_said_and_gives_it_as_files(
     await expect(page.locator("#figure-rate")).to_have_text(re.compile(r"[1-9]\d* kbit/s"))
 
     await visit.stop()
-    await expect(visit.state).to_have_text("Connected", timeout=20_000)
+    await expect(visit.state).to_have_text("Connected", timeout=40_000)
     download, vtt = await saved(page, "WebVTT")
     assert download.suggested_filename == "captions-browser-words.vtt"
     assert vtt.startswith("WEBVTT")
@@ -124,8 +124,7 @@ async def test_others_in_the_room_read_along_and_see_who_speaks(
     assert await reader.overflow_px() <= 0
     late = await open_page(live_server, path="/?room=browser-two")
     await late.tab("Captions")
-    await expect(late.page.locator(".entry")).not_to_have_count(0)
-    assert word_error_rate(clip.text, await finals(late.page)) <= MOST_WER
+    await heard_all(late, clip)
     times = [
         await visit.page.locator(".entry time").first.get_attribute("datetime")
         for visit in (reader, late)
@@ -149,8 +148,9 @@ async def test_speech_in_spanish_is_shown_in_english_where_that_is_wanted(
     said = visit.page.locator(".entry[data-final] .said")
     await expect(said.first).to_be_visible(timeout=HEARD_TIMEOUT_MS)
     await expect(said.first).to_have_attribute("lang", "en")
-    words = set((await finals(visit.page)).lower().split())
-    assert words & {"the", "of", "and", "to"}, words
+    async with asyncio.timeout(HEARD_TIMEOUT_S):
+        while not {"the", "of", "and", "to"} & set((await finals(visit.page)).lower().split()):
+            await asyncio.sleep(0.2)
 
 
 async def test_a_muted_microphone_sends_no_words(
@@ -159,7 +159,7 @@ async def test_a_muted_microphone_sends_no_words(
     visit = await open_page(live_server, path="/?room=browser-mute", audio=spoken(clip))
     await visit.start()
     await visit.page.get_by_role("button", name="Mute", exact=True).click()
-    await expect(visit.state).to_have_text("Live", timeout=15_000)
+    await expect(visit.state).to_have_text("Live", timeout=40_000)
     await visit.page.wait_for_timeout(8000)
     assert await visit.page.locator(".entry").count() == 0
     await visit.page.get_by_role("button", name="Unmute").click()
@@ -171,9 +171,9 @@ async def test_captions_start_again_after_a_stop_in_the_same_session(
 ) -> None:
     visit = await open_page(live_server, audio=spoken(clip))
     await visit.start()
-    await expect(visit.state).to_have_text("Live", timeout=15_000)
+    await expect(visit.state).to_have_text("Live", timeout=40_000)
     await visit.stop()
-    await expect(visit.state).to_have_text("Connected", timeout=20_000)
+    await expect(visit.state).to_have_text("Connected", timeout=40_000)
     await visit.settings()
     await visit.page.get_by_label("Spoken language").select_option("en")
     await visit.start()
@@ -206,10 +206,10 @@ async def test_a_shared_tab_is_captioned_and_the_browsers_own_stop_button_ends_i
     await visit.page.get_by_role("radio", name="Share a tab").check()
     await visit.page.get_by_label("Spoken language").select_option("en")
     await visit.start()
-    await expect(visit.state).to_have_text("Live", timeout=15_000)
+    await expect(visit.state).to_have_text("Live", timeout=40_000)
     await tab.evaluate("document.querySelector('audio').play()")
     shown = await heard_all(visit, clip)
     assert word_error_rate(clip.text, shown) <= MOST_WER, shown
     await tab.close()
-    await expect(visit.page.locator("#start-text")).to_have_text("Start captions", timeout=20_000)
+    await expect(visit.page.locator("#start-text")).to_have_text("Start captions", timeout=40_000)
     await expect(visit.state).to_have_text("Connected")

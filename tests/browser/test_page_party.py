@@ -1,5 +1,6 @@
 """Watch parties on the page: two browsers in one room, as people use it."""
 
+import asyncio
 import re
 import secrets
 from collections.abc import AsyncIterator, Callable
@@ -19,6 +20,7 @@ SCHEMES: tuple[Literal["dark"], Literal["light"]] = ("dark", "light")
 MARKUP = "<img src=x onerror=alert(1)>"
 TOGETHER_S = 0.25
 """How far apart two pages may be that are read one after the other."""
+TOGETHER_WITHIN_S = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +81,7 @@ async def expect_playing(visit: Visit, from_s: float = 0.5) -> None:
         "(from) => { const v = document.getElementById('player');"
         " return !v.paused && v.currentTime > from; }",
         arg=from_s,
-        timeout=20_000,
+        timeout=40_000,
     )
 
 
@@ -87,10 +89,14 @@ async def expect_together(one: Visit, other: Visit) -> None:
     """Both pages say that they are in sync, and their pictures are at about the same place."""
     for visit in (one, other):
         await expect(visit.page.locator("#drift-text")).to_have_text(
-            re.compile(r"In sync, \d+ ms"), timeout=20_000
+            re.compile(r"In sync, \d+ ms"), timeout=40_000
         )
-    before, at, after = await position_s(one), await position_s(other), await position_s(one)
-    assert before - TOGETHER_S < at < after + TOGETHER_S, (before, at, after)
+    async with asyncio.timeout(TOGETHER_WITHIN_S):
+        while True:
+            before, at, after = [await position_s(visit) for visit in (one, other, one)]
+            if before - TOGETHER_S < at < after + TOGETHER_S:
+                return
+            await asyncio.sleep(0.1)
 
 
 async def two(
@@ -137,7 +143,7 @@ async def test_a_room_is_made_listed_and_joined_by_an_invitation(
     await expect(guest.state).to_have_text("Connected")
     await guest.tab("People")
     await expect(guest.page.locator(".person", has_text="Cleo")).to_contain_text("Listener")
-    assert await guest.page.locator(".person").count() == 3
+    await expect(guest.page.locator(".person")).to_have_count(3)
 
 
 async def test_chat_with_answers_mentions_reactions_changes_and_deletions(
@@ -216,7 +222,7 @@ async def test_play_seek_and_pause_are_followed_late_comers_land_and_a_reload_co
 ) -> None:
     ann, ben = await two(open_page, server_without_speech, films)
     await add_film(ann.page, films.url(), "The film")
-    await expect(ben.page.locator("#time-all")).to_have_text("1:00", timeout=15_000)
+    await expect(ben.page.locator("#time-all")).to_have_text("1:00", timeout=40_000)
     await ben.page.get_by_role("button", name="Play for everyone").click()
     await expect_playing(ann)
     await expect_playing(ben)
@@ -246,9 +252,12 @@ async def test_play_seek_and_pause_are_followed_late_comers_land_and_a_reload_co
     for visit in (ben, late):
         await expect(visit.page.locator("#drift-text")).to_have_text("Paused")
         await expect(visit.page.get_by_role("button", name="Play for everyone")).to_be_visible()
-    await ann.page.wait_for_timeout(700)
-    places = [await position_s(visit) for visit in (ann, ben, late)]
-    assert max(places) - min(places) <= 0.1, places
+    async with asyncio.timeout(TOGETHER_WITHIN_S):
+        while True:
+            places = [await position_s(visit) for visit in (ann, ben, late)]
+            if max(places) - min(places) <= 0.1:
+                break
+            await asyncio.sleep(0.1)
 
 
 async def test_the_queue_is_ordered_played_and_emptied_by_those_who_may(
@@ -288,7 +297,7 @@ async def test_a_video_that_cannot_be_played_says_so(
     await expect(visit.state).to_have_text("Connected")
     await add_film(visit.page, films.url("nothing.webm"), "Nothing")
     note = visit.page.locator("#stage-note")
-    await expect(note).to_contain_text("This video cannot be played", timeout=15_000)
+    await expect(note).to_contain_text("This video cannot be played", timeout=40_000)
     await expect(note.get_by_role("button", name="Try again")).to_be_visible()
     assert await violations(visit.page) == []
 
@@ -313,7 +322,7 @@ async def test_where_the_browser_refuses_to_play_a_click_joins_the_playback(
     late = await open_page(
         server_without_speech, path=room, name="Cleo", foreign=films.host, before=refusing
     )
-    await late.page.get_by_role("button", name="Click to join the playback").click(timeout=20_000)
+    await late.page.get_by_role("button", name="Click to join the playback").click(timeout=40_000)
     await expect_playing(late)
     await expect_together(ann, late)
 
