@@ -16,10 +16,12 @@ import aiohttp
 import pytest
 from mediaserver_client import Caption, Refused, Session, SessionLost, connect
 
+from tests.integration.relay_client import figure
 from tests.live import LiveServer
 from tests.speech import Clip
 
 Speech = Callable[[str], Clip]
+WORDS = "mediaserver_words_final_total"
 ENDS_S = 120.0
 """For a whole publication; a loaded machine may take long, a hung one must not."""
 WER_MOST = 0.12
@@ -380,6 +382,7 @@ async def test_ctrl_c_ends_the_command_with_the_words_so_far(
 ) -> None:
     clip = speech_clip("lj001-a")
     path = write_wav(tmp_path / "long.wav", clip)
+    before = await asyncio.to_thread(figure, live_server, WORDS)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "mediaserver_client", str(path), "--realtime",
         "--server", live_server.url, "--language", "en",
@@ -387,8 +390,8 @@ async def test_ctrl_c_ends_the_command_with_the_words_so_far(
     )  # fmt: skip
     try:
         async with asyncio.timeout(ENDS_S):
-            assert process.stdout is not None
-            first = await process.stdout.readline()
+            while await asyncio.to_thread(figure, live_server, WORDS) < before + 10:
+                await asyncio.sleep(0.1)
             process.send_signal(signal.SIGINT)
             out, err = await process.communicate()
     finally:
@@ -396,5 +399,5 @@ async def test_ctrl_c_ends_the_command_with_the_words_so_far(
             process.kill()
             await process.wait()
     assert (process.returncode, err) == (130, b"")
-    words = (first + out).decode().lower().split()
+    words = out.decode().lower().split()
     assert 5 < len(words) < len(clip.text.split()) / 3
