@@ -165,9 +165,18 @@ async def test_what_a_killed_process_prepared_is_taken_over(
         while any(is_preparation(pid) for pid in workers):
             await asyncio.sleep(0.05)  # the orphan ends by itself
     assert video["content_type"] == "video/mp4"
-    told = await clients[1].play((await clients[1].sign(video_id))["url"])
+    url = (await clients[1].sign(video_id))["url"]
+    told = await clients[1].play(url)
     assert told.body[4:8] == b"ftyp"
+    assert len(told.body) > 8 * MIB, "more than sockets hold"
+    for _ in range(5):
+        async with clients[1].http.get(url) as playing:
+            assert await playing.content.readexactly(MIB) == told.body[:MIB]
+            playing.close()  # as browsers do whenever somebody seeks
+    assert (await clients[1].play(url, Range="bytes=-9")).body == told.body[-9:]
     await clients[1].ready(await clients[1].upload(film))
+    assert "Traceback" not in two[1].log
+    assert "http.failed" not in two[1].log
 
 
 async def test_the_loop_and_the_memory_stay_free_while_much_is_uploaded(
