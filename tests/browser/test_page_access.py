@@ -43,7 +43,7 @@ async def test_axe_finds_nothing_in_any_state(
     assert await violations(page) == []
     await visit.start()
     await expect(page.get_by_role("button", name="Stop captions")).to_be_visible()
-    await expect(page.locator(".notice").first).to_be_visible(timeout=15_000)
+    await expect(page.locator(".notice").first).to_be_visible(timeout=40_000)
     assert await violations(page) == []
 
 
@@ -100,7 +100,7 @@ async def test_start_mute_and_stop_by_keyboard(
     await expect(page.locator("#say")).to_contain_text("Muted")
     await page.keyboard.press("Shift+Tab")
     await page.keyboard.press("Space")
-    await expect(page.locator("#start-text")).to_have_text("Start captions", timeout=15_000)
+    await expect(page.locator("#start-text")).to_have_text("Start captions", timeout=40_000)
 
 
 async def test_tabs_move_with_the_arrow_keys(

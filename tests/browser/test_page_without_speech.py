@@ -93,7 +93,7 @@ async def test_a_missing_speech_worker_is_told_to_who_speaks(
     visit = await open_page(server_without_speech)
     await visit.start()
     notice = visit.page.locator(".notice[data-key=status], .notice[data-key=media]")
-    await expect(notice.first).to_be_visible(timeout=15_000)
+    await expect(notice.first).to_be_visible(timeout=40_000)
     text = await notice.first.inner_text()
     assert re.search(r"speech|captions", text, re.IGNORECASE), text
     await visit.page.screenshot(path=artifacts / "page-no-speech-worker.png")
@@ -200,6 +200,6 @@ async def test_a_silent_microphone_is_noticed(
     visit = await open_page(server_without_speech, audio=silence)
     await visit.start()
     notice = visit.page.locator(".notice[data-key=silence]")
-    await expect(notice).to_contain_text("No sound comes from the microphone", timeout=20_000)
+    await expect(notice).to_contain_text("No sound comes from the microphone", timeout=40_000)
     await visit.page.get_by_role("button", name="Mute", exact=True).click()
     await expect(notice).to_be_hidden()

@@ -102,7 +102,7 @@ async def both(
 
 async def until(visit: Visit, expression: str) -> None:
     """Wait until `expression` is true (the page's policy forbids `wait_for_function`)."""
-    async with asyncio.timeout(15.0):
+    async with asyncio.timeout(40.0):
         while not await visit.page.evaluate(expression):
             await asyncio.sleep(0.05)
 

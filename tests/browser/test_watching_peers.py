@@ -81,7 +81,7 @@ async def url() -> AsyncIterator[str]:
 
 
 async def figures_when(
-    page: Page, holds: Callable[[Any], bool], timeout_s: float = 10.0
+    page: Page, holds: Callable[[Any], bool], timeout_s: float = 40.0
 ) -> dict[str, Any]:
     """Return the viewer's figures as soon as `holds`."""
     async with asyncio.timeout(timeout_s):
@@ -104,14 +104,14 @@ async def test_chromium_watches_what_chromium_sends(browser: Browser, url: str, 
             pytest.skip(f"this Chromium does not encode {codec}")
         peer = peers.open(recorder)
         await publisher.evaluate(ANSWER, await peer.accept(offer))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             while len(peer.broadcast.codecs) < 2:
                 await asyncio.sleep(0.05)
         assert peer.broadcast.codecs == {"audio": "opus", "video": codec}
         await watcher.bring_to_front()
         viewer = peers.open_viewer(peer.broadcast, told)
         await watcher.evaluate(ANSWER, await viewer.accept(await watcher.evaluate(WATCH)))
-        await asyncio.wait_for(told.is_connected.wait(), 5)
+        await asyncio.wait_for(told.is_connected.wait(), 20)
         connected_s = time.monotonic()
         await figures_when(watcher, lambda f: f["video"].get("framesDecoded", 0) > 0)
         first_s = time.monotonic() - connected_s
@@ -123,11 +123,11 @@ async def test_chromium_watches_what_chromium_sends(browser: Browser, url: str, 
                 and f["audio"].get("estimatedPlayoutTimestamp")
                 and f["video"].get("estimatedPlayoutTimestamp")
             ),
-            30,
+            60,
         )
         skews_ms: list[float] = []
         settling_s = time.monotonic()
-        async with asyncio.timeout(25):  # a browser moves one kind towards the other step by step
+        async with asyncio.timeout(60):  # a browser moves one kind towards the other step by step
             while len(skews_ms) < 10 or abs(sorted(skews_ms[-10:])[5]) >= 80:
                 await asyncio.sleep(0.2)
                 now = await watcher.evaluate(FIGURES)
@@ -143,13 +143,13 @@ async def test_chromium_watches_what_chromium_sends(browser: Browser, url: str, 
             f"PLIs {now['video']['pliCount']}, freezes {now['video'].get('freezeCount')}, "
             f"{now['video'].get('framesPerSecond')} pictures/s"
         )
-        assert first_s < 1.5
+        assert first_s < 5.0
         assert seen["streams"] == 1, "both tracks are of one stream, so they are played in sync"
         assert seen["width"] == 640
         assert now["time_s"] > seen["time_s"]
         assert told.closings == []
         await publisher.close()
-        await asyncio.wait_for(told.is_closed.wait(), 8)
+        await asyncio.wait_for(told.is_closed.wait(), 20)
         assert told.closings[0][0] == "ended"
     finally:
         await peers.aclose()
