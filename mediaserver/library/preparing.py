@@ -50,9 +50,11 @@ class _Lost(Exception):
 class _Heard:
     """What a process told so far."""
 
+    base_s: float
+    """How long it may take, besides what the duration adds."""
     last: Line | None = None
     progress: float = 0.0
-    limit_s: float = TIME_LIMIT_S
+    added_s: float = 0.0
     tail: bytes = b""
     """The end of what it wrote to standard error."""
     garbled: bool = False
@@ -64,7 +66,12 @@ class _Heard:
         if isinstance(line, Progress):
             self.progress = line.progress
         elif isinstance(line, Found):
-            self.limit_s = TIME_LIMIT_S + TIME_LIMIT_PER_S * (line.duration_s or 0.0)
+            self.added_s = TIME_LIMIT_PER_S * (line.duration_s or 0.0)
+
+    @property
+    def limit_s(self) -> float:
+        """How long it may take."""
+        return self.base_s + self.added_s
 
 
 class Preparing:
@@ -79,6 +86,7 @@ class Preparing:
         program: Sequence[str] = PROGRAM,
         lease_s: float = LEASE_S,
         retry_s: float = RETRY_S,
+        time_limit_s: float = TIME_LIMIT_S,
     ) -> None:
         self._records = records
         self._folder = folder
@@ -86,6 +94,7 @@ class Preparing:
         self._program = tuple(program)
         self._lease_s = lease_s
         self._retry_s = retry_s
+        self._time_limit_s = time_limit_s
         self._scope = TaskScope("preparing")
         self._work_there = asyncio.Event()
         self._process: asyncio.subprocess.Process | None = None
@@ -148,7 +157,7 @@ class Preparing:
 
     async def _run(self, work: Work, place: Path) -> tuple[_Heard, int]:
         """Run the process to its end; return what it told, and its exit code. Raises _Lost."""
-        heard = _Heard()
+        heard = _Heard(self._time_limit_s)
         process = await asyncio.create_subprocess_exec(
             *self._program,
             str(self._folder.upload_path(work.video_id)),
@@ -165,6 +174,8 @@ class Preparing:
             listening = self._scope.spawn("preparing: told", _listen(process, heard))
             reading = self._scope.spawn("preparing: errors", _keep_tail(process, heard))
             await self._watch(work, heard)
+            if heard.garbled or not heard.ended.is_set():
+                return heard, -signal.SIGKILL
             async with asyncio.timeout(END_S):
                 await asyncio.wait([listening, reading])
                 return heard, await process.wait()
@@ -251,8 +262,9 @@ async def _listen(process: asyncio.subprocess.Process, heard: _Heard) -> None:
             heard.hear(LINES.validate_json(line))
     except (ValidationError, ValueError):  # of another program, or a line without end
         heard.garbled = True
-    finally:
-        heard.ended.set()
+    heard.ended.set()
+    while heard.garbled and await process.stdout.read(_MAX_LINE_BYTES):
+        pass  # up to the end, so that the pipe is closed
 
 
 async def _keep_tail(process: asyncio.subprocess.Process, heard: _Heard) -> None:
