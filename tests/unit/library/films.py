@@ -30,17 +30,20 @@ def make(path: Path, film: Film | None = None) -> Path:
     """Write a file; its name's suffix says which container. The left upper quarter is white."""
     film = film or Film()
     with av.open(str(path), "w", options=dict(film.options)) as out:
-        video = audio = None
+        video: av.VideoStream | None = None
+        audio: av.AudioStream | None = None
         if film.video is not None:
-            video = out.add_stream(film.video, rate=film.rate)
-            assert isinstance(video, av.VideoStream)
+            added = out.add_stream(film.video, rate=film.rate)
+            assert isinstance(added, av.VideoStream)
+            video = added
             video.width, video.height = film.size
             video.pix_fmt = film.pixel_format
             if film.video == "libx264":
                 video.options = {"preset": "ultrafast", "bf": "2"}
         if film.audio is not None:
-            audio = out.add_stream(film.audio, rate=AUDIO_HZ, layout="stereo")
-            assert isinstance(audio, av.AudioStream)
+            sound = out.add_stream(film.audio, rate=AUDIO_HZ, layout="stereo")
+            assert isinstance(sound, av.AudioStream)
+            audio = sound
         if video is not None:
             picture = av.VideoFrame.from_ndarray(_picture(*film.size), format="yuv420p")
             first = round(film.starts_s * film.rate)
