@@ -460,7 +460,13 @@ async def test_a_video_is_played_linked_renamed_and_deleted(
 
 
 async def act(page: Page, what: str) -> None:
-    await page.get_by_role("button", name=re.compile("^More:")).click()
+    more = page.get_by_role("button", name=re.compile("^More:"))
+    await more.click()
+    button, menu = await more.bounding_box(), await page.locator("#menu").bounding_box()
+    assert button
+    assert menu
+    gap = max(button["y"] - menu["y"] - menu["height"], menu["y"] - button["y"] - button["height"])
+    assert 0 <= gap < 12, "the menu is beside its button, however far the page is scrolled"
     await page.get_by_role("menuitem", name=what).click()
 
 
