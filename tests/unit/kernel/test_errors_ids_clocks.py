@@ -35,7 +35,7 @@ def test_codes_are_stable_words_and_only_temporary_errors_are_retryable() -> Non
             or 1007 <= kind.ws_close_code <= 1015
             or kind.ws_close_code > 4000
         )
-        assert kind.retryable == (kind.status in (408, 429, 503))
+        assert kind.retryable == (kind.status in (408, 423, 429, 503))
 
 
 def test_an_error_becomes_a_problem_with_all_it_knows() -> None:
