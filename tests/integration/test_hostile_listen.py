@@ -14,7 +14,8 @@ from tests.integration.ws_member import RawMember
 from tests.live import LiveServer
 
 PATH = "/v1/listen?encoding=linear16&sample_rate=16000"
-DELAY_S = 0.5
+DELAY_S = 2.0
+"""How long an answer to others may take while somebody floods, on a busy machine."""
 FLOOD_S = 6.0
 
 
@@ -30,7 +31,7 @@ async def asking(server: LiveServer) -> AsyncIterator[list[float]]:
             await socket.send_json({"type": "Finalize"})
             answer: dict[str, Any] = {}
             while not answer.get("from_finalize"):
-                answer = await socket.receive_json(timeout=10.0)
+                answer = await socket.receive_json(timeout=30.0)
             delays.append(time.monotonic() - began)
             await asyncio.sleep(0.05)
 
@@ -106,7 +107,7 @@ async def test_pings_are_answered_and_keep_nobody_who_says_nothing(
                     kinds.append(json.loads(message.data)["type"])
                 else:
                     break
-        assert 9.0 < time.monotonic() - began < 14.0
+        assert 9.0 < time.monotonic() - began < 20.0
         assert pongs > 10
         assert kinds == ["Error"]
         assert socket.close_code == 1011

@@ -21,9 +21,9 @@ from tests.integration.ws_member import RawMember
 from tests.valkey import ValkeyProcess
 
 Json = dict[str, Any]
-DELAY_S = 1.0
+DELAY_S = 3.0
 """How long a message between others may take while somebody floods, on a busy machine."""
-BURST_DELAY_S = 0.5
+BURST_DELAY_S = 2.0
 """The same for floods of tiny frames, tens of thousands of which come in one piece."""
 FLOOD_S = 6.0
 MARKUP = (

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 
@@ -18,7 +19,8 @@ ROUND_S = 0.1
 LONG = "😀" * 1900
 """7.6 kB a message: what the network buffers is full within seconds."""
 MOST_S = 90.0
-DELAY_S = 1.0
+DELAY_S = 3.0
+"""For a message between others, on a busy machine; whoever does not read is waited for longer."""
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +69,21 @@ async def say_all(talkers: list[RoomMember], said: list[str]) -> list[float]:
 def close_code(deaf: RawMember) -> int | None:
     """Read all that is there, up to the close frame; return its code."""
     deaf.socket.settimeout(20.0)
+    deaf.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)  # it makes haste now
     got = bytearray()
     with contextlib.suppress(OSError):
         while data := deaf.socket.recv(1 << 20):
             got += data
     return close_code_of(got)
+
+
+async def sent_away(seen_by: RoomMember, member_id: str, deaf: RawMember) -> tuple[str, int | None]:
+    """Wait until a member is; return the reason that others are told, and its close code.
+
+    It reads as soon as it can: what it is sent last waits for it for two seconds.
+    """
+    left = await seen_by.wait_for("member.left", lambda m: m["member_id"] == member_id, MOST_S)
+    return left["reason"], await asyncio.to_thread(close_code, deaf)
 
 
 async def test_who_does_not_read_is_sent_away_and_the_others_lose_nothing(
@@ -86,14 +98,12 @@ async def test_who_does_not_read_is_sent_away_and_the_others_lose_nothing(
         waits: list[float] = []
         joined = await talkers[1].wait_for("member.joined", lambda m: m["member"]["name"] == "raw")
         raw_id = joined["member"]["member_id"]
-        gone = asyncio.create_task(
-            talkers[1].wait_for("member.left", lambda m: m["member_id"] == raw_id, MOST_S)
-        )
+        gone = asyncio.create_task(sent_away(talkers[0], raw_id, deaf))
         while not gone.done():
             waits += await say_all(talkers, said)
             await asyncio.sleep(ROUND_S)
-        assert gone.result()["reason"] == "lost", "it may come back to its place"
-        assert await asyncio.to_thread(close_code, deaf) == 1013
+        # it may come back to its place
+        assert gone.result() == ("lost", 1013)
         await say_all(talkers, said)
         for talker in talkers:
             await talker.wait(lambda: len(talker.told("chat")) == len(said))  # noqa: B023
