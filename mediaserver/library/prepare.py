@@ -28,6 +28,8 @@ from mediaserver.library.probing import Source, Unplayable, probe, reason
 TOLD_EVERY_S = 0.5
 MEMORY_BYTES = 6 * 2**30
 SPARE_BYTES = 256 * 2**20
+NO_SPACE = os.EX_CANTCREAT
+"""The exit code where the disk is full or fails: it is no fault of the file's."""
 GROWTH = 4
 """How many times as large as the source the result may be, besides `SPARE_BYTES`."""
 TOLERANCE_S = 1.0
@@ -179,7 +181,7 @@ def _end_with_parent() -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the program; return its exit code: 0 where the last line says how it went."""
+    """Run the program; return its exit code: 0 where the last line says how it went, `NO_SPACE`."""
     source, folder = (Path(argument) for argument in arguments)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _limit(source.stat().st_size)
@@ -194,7 +196,8 @@ def main(arguments: list[str]) -> int:
         if getattr(error, "errno", None) == errno.EFBIG:
             _write(Problem(problem="what would become of it is too large"))
         elif getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
-            raise
+            print(reason(error), file=sys.stderr)
+            return NO_SPACE
         else:
             _write(Problem(problem=f"it cannot be read ({reason(error)}); it may be damaged"))
     return 0

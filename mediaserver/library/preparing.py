@@ -21,7 +21,7 @@ from mediaserver.kernel.errors import MediaServerError, Unavailable
 from mediaserver.kernel.logging import get_logger
 from mediaserver.kernel.tasks import TaskScope
 from mediaserver.library.folder import MEDIA_PREFIX, Folder
-from mediaserver.library.prepare import LINES, Done, Found, Line, Problem, Progress
+from mediaserver.library.prepare import LINES, NO_SPACE, Done, Found, Line, Problem, Progress
 from mediaserver.library.records import Prepared, Records, Work
 
 log = get_logger(__name__)
@@ -31,6 +31,8 @@ RENEWED_EVERY_S = 1.0
 LOOKED_EVERY_S = 5.0
 MAX_ATTEMPTS = 3
 RETRY_S = 5.0
+NO_SPACE_S = 60.0
+"""How long a full disk is given; that is not counted as an attempt."""
 TIME_LIMIT_S = 600.0
 TIME_LIMIT_PER_S = 6.0
 """Seconds of work for each second of the video, besides `TIME_LIMIT_S`."""
@@ -86,6 +88,7 @@ class Preparing:
         program: Sequence[str] = PROGRAM,
         lease_s: float = LEASE_S,
         retry_s: float = RETRY_S,
+        no_space_s: float = NO_SPACE_S,
         time_limit_s: float = TIME_LIMIT_S,
     ) -> None:
         self._records = records
@@ -94,6 +97,7 @@ class Preparing:
         self._program = tuple(program)
         self._lease_s = lease_s
         self._retry_s = retry_s
+        self._no_space_s = no_space_s
         self._time_limit_s = time_limit_s
         self._scope = TaskScope("preparing")
         self._work_there = asyncio.Event()
@@ -214,6 +218,10 @@ class Preparing:
             await self._fail(work, done.problem)
         elif isinstance(done, Done) and code == 0 and not heard.garbled:
             await self._publish(work, place, done)
+        elif code == NO_SPACE:
+            told = heard.tail.decode("utf-8", "replace").strip()
+            log.error("video.preparing_waits", video_id=work.video_id, why=told)
+            await self._records.give_back(work, self._no_space_s)
         else:
             log.error(
                 "video.preparation_died",

@@ -265,13 +265,13 @@ class Records:
             _held(work), progress=0.0, lease=None, lease_until=_Now() + after_s
         )
 
-    async def give_back(self, work: Work) -> bool:
+    async def give_back(self, work: Work, after_s: float | None = None) -> bool:
         """Its preparation was stopped for other reasons: it does not count."""
         return await self._update(
             _held(work),
             progress=0.0,
             lease=None,
-            lease_until=None,
+            lease_until=None if after_s is None else _Now() + after_s,
             attempts=work.attempt - 1,
         )
 

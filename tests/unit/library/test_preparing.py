@@ -42,6 +42,7 @@ class Place:
             *(self.records, self.folder, SystemClock()),
             program=program or PROGRAM,
             retry_s=0.0,
+            no_space_s=0.0,
             time_limit_s=time_limit_s,
         )
         made.start()
@@ -174,6 +175,32 @@ async def test_three_deaths_are_enough(place: Place) -> None:
     video = await place.until_state(video_id, "failed")
     assert video.attempts == MAX_ATTEMPTS
     assert "SIGSEGV" in str(video.problem)
+
+
+async def test_a_full_disk_is_waited_for_and_counts_as_no_attempt(place: Place) -> None:
+    video_id = await place.upload(Film())
+    full, tries = place.tmp_path / "full", place.tmp_path / "tries"
+    full.touch()
+    tries.touch()
+    prepares = "import runpy; runpy.run_module('mediaserver.library.prepare', run_name='__main__')"
+    place.instance(
+        sys.executable,
+        "-c",
+        "import pathlib, sys\n"
+        f"if pathlib.Path({str(full)!r}).exists():\n"  # /dev/full answers every write with ENOSPC
+        "    pathlib.Path(sys.argv[2], 'media.mp4').symlink_to('/dev/full')\n"
+        f"print(file=open({str(tries)!r}, 'a'))\n"
+        f"{prepares}",
+    )
+
+    async def tried_often() -> bool:
+        return len(tries.read_text()) > 2 * MAX_ATTEMPTS
+
+    await place.until(tried_often)
+    assert (await place.get(video_id)).state == "processing"
+    full.unlink()
+    video = await place.until_state(video_id, "ready")
+    assert video.attempts == 1
 
 
 async def test_a_video_that_took_its_instances_with_it_is_given_up(place: Place) -> None:
