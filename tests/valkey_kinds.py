@@ -239,7 +239,7 @@ def run_watched(folder: Path, *, sentinels: int = 1, tls: Tls | None = None) -> 
     config = "\n".join(
         (
             f"sentinel monitor {SERVICE} 127.0.0.1 {one} {sentinels // 2 + 1}",
-            f"sentinel down-after-milliseconds {SERVICE} 500",
+            f"sentinel down-after-milliseconds {SERVICE} 1500",
             f"sentinel failover-timeout {SERVICE} 4000",
             *(tls.told_to_sentinels if tls is not None else ()),
             "",

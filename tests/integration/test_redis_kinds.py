@@ -74,15 +74,16 @@ async def check_identity(store: RedisStore) -> None:
     sessions = [UserSessions(store, clock) for _ in range(2)]
     for number in range(6):  # in a cluster they lie on different nodes
         opened = await sessions[0].open(f"u_{number}")
+        at_once = 10 * (number + 1)  # each opens some connections more
         refreshed = await asyncio.gather(
-            *(sessions[n % 2].refresh(opened.refresh_token, SECRET) for n in range(50))
+            *(sessions[n % 2].refresh(opened.refresh_token, SECRET) for n in range(at_once))
         )
         (successor,) = {session.refresh_token for session in refreshed}
         third = await sessions[1].refresh(successor, SECRET)
         await replay(sessions, opened, third)
     limits = Limits(store, clock, 5)
-    many = (limits.ask_redis(limits.login, f"{opened.session_id}:{n % 40}") for n in range(400))
-    assert sum(decided.allowed for decided in await asyncio.gather(*many)) == 400
+    many = (limits.ask_redis(limits.login, f"{opened.session_id}:{n % 40}") for n in range(200))
+    assert sum(decided.allowed for decided in await asyncio.gather(*many)) == 200
     for number in range(6):
         who = f"key:{opened.session_id}:{number}"
         asked = [await limits.ask_redis(limits.default, who) for _ in range(6)]
@@ -346,7 +347,7 @@ async def test_a_room_survives_its_master(watched: Watched, tmp_path: Path) -> N
         killed_at = time.monotonic()
         talking = speaking(ann, heard, script)
         await asyncio.gather(bob.say("over the gap", "gap"), ann.say("me too", "too"))
-        assert time.monotonic() - killed_at < 10.0
+        assert time.monotonic() - killed_at < 15.0
         await talking
         words = " ".join(script.texts)
         for member in members:
