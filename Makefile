@@ -28,7 +28,6 @@ run: $(VENV)/.runtime vendor
 	@exec $(BIN)/mediaserver serve --pull $(if $(HOST),--host $(HOST)) $(if $(PORT),--port $(PORT))
 
 test: $(VENV)/.development system model vendor
-	node --test clients/js/test/*.test.js
 	$(BIN)/python -m pytest $(ARGS)
 
 check: $(VENV)/.development

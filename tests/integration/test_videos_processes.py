@@ -137,7 +137,7 @@ async def test_a_stop_waits_for_no_sender_and_keeps_what_came(
     finally:
         gate.set()
     assert code == 0
-    assert took_s < 10
+    assert took_s < 15
     with pytest.raises(aiohttp.ClientError):
         await sending
     assert "Traceback" not in two[0].log
@@ -196,8 +196,8 @@ async def test_the_loop_and_the_memory_stay_free_while_much_is_uploaded(
         await asyncio.sleep(0.01)
     assert (await upload).status == 204
     assert len(waits_s) > 5
-    assert sorted(waits_s)[len(waits_s) // 2] < 0.25
-    assert max(waits_s) < 2.0
+    assert sorted(waits_s)[len(waits_s) // 2] < 0.5
+    assert max(waits_s) < 5.0
     assert peak_kib(two[0]) - before_kib < 64 * 1024
 
 

@@ -305,12 +305,12 @@ async def test_what_came_before_the_sender_broke_off_is_kept(
             f"Content-Length: {500_000 - offset}\r\n\r\n"
         )
         writer.write(head.encode() + bytes(100_000))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while await tus.offset(place) < offset + 100_000:
                 writer.write(b"\0")  # it is written at the latest when something comes later
                 await writer.drain()
         writer.transport.abort()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (told := await tus.patch(place, 0, b"")).status != 409:
                 assert told.status == 423, "the broken one may still be at it"
         assert await tus.offset(place) >= offset + 100_000
@@ -328,7 +328,7 @@ async def test_who_stalls_is_given_up_and_what_came_is_kept(
     told = await tus.patch(place, 0, trickle(b"01234", gate))
     assert told.refused == (408, "request_timeout")
     assert told.json["retryable"] is True
-    assert time.monotonic() - started < 8
+    assert time.monotonic() - started < 20
     assert await tus.offset(place) == 5
     assert (await tus.patch(place, 5, b"56789")).status == 204
 

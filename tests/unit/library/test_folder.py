@@ -84,7 +84,7 @@ async def test_a_writer_whose_opener_was_cancelled_is_closed(folder: Folder) -> 
         opening.cancel()
         with pytest.raises(asyncio.CancelledError):
             await opening
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while True:
             try:
                 writer = await folder.writer(VIDEO)
