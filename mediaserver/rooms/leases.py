@@ -1,5 +1,6 @@
 """Leases: how instances know of each other, and notice that one is dead."""
 
+import asyncio
 import contextlib
 import json
 from collections.abc import Awaitable, Callable
@@ -38,6 +39,8 @@ class Leases:
         """From when on a missing lease means something; None while Redis is away."""
         self._rooms: set[str] = set()
         self._address: str | None = None
+        self._renewing = asyncio.Lock()
+        """An older value must not come after a newer one over another connection."""
 
     @property
     def _rooms_key(self) -> str:
@@ -78,6 +81,10 @@ class Leases:
 
     async def renew(self) -> None:
         """Renew our lease. Raises Unavailable."""
+        async with self._renewing:
+            await self._renew()
+
+    async def _renew(self) -> None:
         client = self._store.client
         try:
             with self._store.guard():
