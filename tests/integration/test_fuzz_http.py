@@ -1,6 +1,7 @@
 """Every HTTP route with what its schema says and with what it does not: no 500, honest answers."""
 
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -47,6 +48,10 @@ def as_text(_context: schemathesis.SerializationContext, value: Any) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode(errors="surrogatepass")
 
 
+FAILED = re.compile(r"^\S+ \[error *\] http[.]failed", re.MULTILINE)
+"""The event: Hypothesis takes words of this module for names of rooms, and those are logged."""
+
+
 @pytest.fixture(scope="module")
 def guarded(
     tmp_path_factory: pytest.TempPathFactory, valkey_server: ValkeyProcess
@@ -62,7 +67,7 @@ def guarded(
     ) as server:
         yield server
         assert server.process.poll() is None
-        assert "http.failed" not in server.log
+        assert FAILED.search(server.log) is None, server.log
 
 
 def check(case: Any, headers: dict[str, str]) -> schemathesis.Response:

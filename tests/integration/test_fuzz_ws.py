@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import re
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
@@ -240,7 +241,7 @@ def servers(
         yield servers
         for server in servers:
             assert server.process.poll() is None
-            assert "Traceback" not in server.log
+            assert re.search(r"^\W*Traceback \(", server.log, re.MULTILINE) is None, server.log
 
 
 class Runner:
