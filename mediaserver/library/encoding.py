@@ -1,8 +1,9 @@
 """Encodes pictures as H.264 High, and sound as AAC or Opus, from packets of any kind."""
 
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import av
 from av.container import OutputContainer
@@ -13,6 +14,7 @@ from mediaserver.library.media_kinds import AUDIO_BPS, AUDIO_HZ, KEYFRAME_S
 from mediaserver.library.probing import MAX_THREADS, Unplayable, check_size, limit_threads
 
 AnyPacket: TypeAlias = "av.Packet[Any]"
+_Frame = TypeVar("_Frame")
 TICKS_HZ = 90_000
 MAX_BPS = 6_000_000
 _MAX_HZ = 240
@@ -62,21 +64,13 @@ class Pictures:
 
     def push(self, packet: AnyPacket) -> None:
         """Decode a packet; a damaged one is left out."""
-        try:
-            frames = packet.decode()
-        except av.InvalidDataError:
-            return
-        for frame in frames:
+        for frame in _undamaged(packet.decode):
             assert isinstance(frame, av.VideoFrame)
             self._show(frame)
 
     def finish(self) -> None:
         """Encode what decoder, filters and encoder still hold."""
-        try:
-            rest = self._stream.decode(None)
-        except av.InvalidDataError:
-            rest = []
-        for frame in rest:
+        for frame in _undamaged(lambda: self._stream.decode(None)):
             self._show(frame)
         if not self._decoded:
             raise Unplayable("none of its pictures can be decoded; it is damaged or cut off")
@@ -149,21 +143,13 @@ class Sound:
 
     def push(self, packet: AnyPacket) -> None:
         """Decode a packet; a damaged one is left out."""
-        try:
-            frames = packet.decode()
-        except av.InvalidDataError:
-            return
-        for frame in frames:
+        for frame in _undamaged(packet.decode):
             assert isinstance(frame, av.AudioFrame)
             self._hear(frame)
 
     def finish(self) -> None:
         """Encode what decoder, filters and encoder still hold."""
-        try:
-            rest = self._stream.decode(None)
-        except av.InvalidDataError:
-            rest = []
-        for frame in rest:
+        for frame in _undamaged(lambda: self._stream.decode(None)):
             self._hear(frame)
         if self._graph is not None:
             self._graph.push(None)
@@ -220,3 +206,11 @@ class Sound:
         graph.configure()
         self._graph, self._shape, self._expected = graph, shape, 0
         return graph
+
+
+def _undamaged(decode: Callable[[], Sequence[_Frame]]) -> Sequence[_Frame]:
+    """Return what can be decoded."""
+    try:
+        return decode()
+    except av.InvalidDataError:
+        return ()

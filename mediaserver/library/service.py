@@ -105,8 +105,8 @@ class Library:
         """Append what comes, from `offset` on. What was written stays, whatever is raised.
 
         Raises NotFound (``no_upload``), Conflict (``wrong_offset``), Locked while another request
-        appends, TooLarge for more than was announced (nothing over it is kept), BadInput
-        (``upload_stalled``) when nothing comes for a while, InsufficientStorage.
+        appends, TooLarge for more than was announced (nothing over it is kept),
+        InsufficientStorage. `chunks` has to end by itself where nothing more comes.
         """
         return await self._uploads.append(video_id, offset, chunks)
 

@@ -31,8 +31,6 @@ log = get_logger(__name__)
 KEPT_FREE_BYTES = 2**30
 UPLOAD_IDLE_S = 24 * 3600
 """An upload that nothing was added to for so long is deleted."""
-STALLED_S = 60.0
-"""How long nothing may come, at the utmost: who hands the chunks in gives a sender up before."""
 TIDIED_EVERY_S = 60.0
 _BUFFER_BYTES = 1 << 20
 _NOTED_EVERY_S = 1.0
@@ -69,14 +67,12 @@ class Uploads:
         *,
         max_bytes: int,
         on_complete: Callable[[], None],
-        stalled_s: float = STALLED_S,
     ) -> None:
         self._records = records
         self._folder = folder
         self._clock = clock
         self._max_bytes = max_bytes
         self._on_complete = on_complete
-        self._stalled_s = stalled_s
         self._scope = TaskScope("uploads")
 
     def start(self) -> None:
@@ -139,15 +135,15 @@ class Uploads:
         """Append what comes, from `offset` on. What was written stays, whatever is raised.
 
         Raises NotFound (``no_upload``), Conflict (``wrong_offset``), Locked while another request
-        appends, TooLarge for more than was announced (nothing over it is kept), BadInput
-        (``upload_stalled``) when nothing comes for `stalled_s`, InsufficientStorage.
+        appends, TooLarge for more than was announced (nothing over it is kept),
+        InsufficientStorage. `chunks` has to end by itself where nothing more comes.
         """
         video = await self._records.find(video_id)
         if video is None:
             raise no_upload()
         if video.state != "uploading":
             _check_offset(offset, video.size_bytes)
-            await _nothing_more(_within(self._stalled_s, chunks))
+            await _nothing_more(chunks)
             return _upload(video, video.size_bytes)
         writer = await self._folder.writer(video_id)
         try:
@@ -168,7 +164,7 @@ class Uploads:
         buffer = bytearray()
         noted_s = self._clock.monotonic_s()
         try:
-            async for chunk in _within(self._stalled_s, chunks):
+            async for chunk in chunks:
                 room = video.size_bytes - writer.offset - len(buffer)
                 buffer += chunk[:room]
                 if len(chunk) > room:
@@ -297,19 +293,3 @@ async def _flush(buffer: bytearray, writer: Writer) -> None:
         data = bytes(buffer)
         buffer.clear()
         await writer.write(data)
-
-
-async def _within(seconds: float, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield the chunks. Raises BadInput (``upload_stalled``) when one takes too long."""
-    while True:
-        try:
-            async with asyncio.timeout(seconds):
-                chunk = await anext(chunks)
-        except StopAsyncIteration:
-            return
-        except TimeoutError:
-            raise BadInput(
-                f"nothing came for {seconds:g} s; ask for the offset and go on from there",
-                code="upload_stalled",
-            ) from None
-        yield chunk
